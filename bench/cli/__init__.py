@@ -1,0 +1,1 @@
+"""The etad-bench command line: one module a command."""

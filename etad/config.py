@@ -1,0 +1,360 @@
+"""The experiment configuration: typed, read from YAML, strict.
+
+A file may name a parent with ``extends:`` (a path beside it, or the name of a shipped config); mappings merge, everything
+else replaces. An unknown key is an error that names the nearest valid one. A loaded config is frozen; ``resolved()`` gives
+the plain mapping that goes into checkpoints and records.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import pydantic
+import yaml
+from pydantic import Field, model_validator
+
+from etad.errors import ConfigError
+from etad.resources import resource_folder
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+EncoderName = Literal["r2plus1d_34_tsp", "r2plus1d_18", "r3d_18", "mc3_18", "s3d", "mvit_v2_s", "swin3d_t", "tiny"]
+ProposalSampler = Literal["random", "grid", "block", "fps", "dpp", "label_guided"]
+SnippetSampler = Literal["random", "uniform", "block", "fps", "dpp", "gradient"]
+Strategy = Literal["sequential", "joint", "checkpointed", "frozen"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Section(pydantic.BaseModel):
+    """Base of every section: frozen, no unknown keys."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class FramesConfig(Section):
+    """How frames become snippets (etad-spec section 1). Sizes in pixels."""
+
+    clip_frames: Positive = 16
+    resize_height: Positive = 128
+    resize_width: Positive = 171
+    crop: Positive = 112
+    augment: Literal["none", "flip", "published"] = "published"
+
+
+class WindowConfig(Section):
+    """Sliding windows over a long feature sequence, ``data.length`` positions each."""
+
+    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    min_action_inside: Ratio = 0.75
+    """A training window counts an action when this part of it lies inside."""
+
+
+class DataConfig(Section):
+    """What is read. Relative paths start at ``root``; a relative ``root`` starts at the working folder."""
+
+    root: Path = Path("data")
+    annotations: Path = Path("annotations.json")
+    train_subsets: tuple[str, ...] = ("training",)
+    test_subsets: tuple[str, ...] = ("validation",)
+    folds: tuple[str, ...] = ()
+    """Subset names of a cross-validation: fold k tests on the k-th and trains on the others."""
+    fold: Positive | None = None
+    blocked: tuple[str, ...] | Path = ()
+    """Ids that training and evaluation leave out: a list, or a JSON file that holds one."""
+    min_action_fraction: Ratio = 0.01
+    """A training video needs one action longer than this part of it."""
+
+    input: Literal["features", "frames"] = "features"
+    folder: Path = Path("features")
+    """Folder of one file a video, or one npz/h5 file that holds an array a video."""
+    pattern: str = "{id}.npy"
+    """File name, or key within the npz/h5 file, of video ``{id}``."""
+    layout: Literal["time_first", "channels_first"] = "time_first"
+    channels: Positive = 512
+    length: Positive = 128
+    """Positions the detector sees (N of the paper): snippets of a video, or steps of a window."""
+    window: WindowConfig | None = None
+    """None: the whole video is resized to ``length`` positions."""
+    stride_frames: Positive | None = None
+    """Frames between feature steps. None: the steps divide the video's duration evenly."""
+    fps: PositiveFloat | None = None
+    """Frame rate that ``stride_frames`` counts in. None: the annotation file's own."""
+    frames: FramesConfig = FramesConfig()
+    workers: NonNegative = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold is not None and self.fold > len(self.folds):
+            raise ValueError(f"fold is {self.fold}, but folds lists {len(self.folds)}")
+        return self
+
+    @property
+    def train_selection(self) -> tuple[str, ...]:
+        """Subsets to train on, after the fold is taken into account."""
+        if self.fold is None:
+            return self.train_subsets
+        return tuple(name for number, name in enumerate(self.folds, 1) if number != self.fold)
+
+    @property
+    def test_selection(self) -> tuple[str, ...]:
+        """Subsets to test on, after the fold is taken into account."""
+        return self.test_subsets if self.fold is None else (self.folds[self.fold - 1],)
+
+    def path(self, relative: Path) -> Path:
+        """Return ``relative`` under ``root``."""
+        return self.root / relative
+
+
+class EncoderConfig(Section):
+    """The snippet encoder (etad-spec section 2); unused when the input is features."""
+
+    name: EncoderName = "r2plus1d_34_tsp"
+    weights: Path | None = None
+    """TSP file, torchvision state dict or ETAD checkpoint to start from. None: random initialisation."""
+    frozen_stages: NonNegative = 2
+    """The first so many residual stages are frozen, and the stem with them; 0 freezes nothing."""
+    norm_eval: bool = True
+    checkpointing: bool = False
+    """Recompute each encoder stage in the backward pass instead of storing its activations."""
+
+
+class DetectorConfig(Section):
+    """The cascade detector (etad-spec section 3)."""
+
+    hidden: Positive = 256
+    groups: Positive = 4
+    norm_groups: Positive = 16
+    proposal_channels: Positive = 128
+    proposal_hidden: Positive = 512
+    head_hidden: Positive = 128
+    bins: Positive = 24
+    boundary_bins: Positive = 6
+    extension: Annotated[float, Field(ge=0.0)] = 0.5
+    """Context around a proposal, as a part of its length, on each side."""
+    stage_tiou: tuple[float, ...] = (0.7, 0.8, 0.9)
+    """One cascade stage for each: proposals above this tIoU train the stage's offsets."""
+    max_duration: Positive | None = None
+    """Longest proposal in positions. None: up to the whole length."""
+
+
+class ClassifierConfig(Section):
+    """The light snippet classifier: per-position class scores, trained with the detector (not part of published ETAD)."""
+
+    hidden: Positive = 64
+    layers: Positive = 6
+    """Residual dilated convolutions, dilation 1, 2, 4, ..."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
+    loss_weight: PositiveFloat = 1.0
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    detector: DetectorConfig = DetectorConfig()
+    classifier: ClassifierConfig | None = None
+
+
+class StepConfig(Section):
+    """One training step (etad-spec sections 4 and 5)."""
+
+    strategy: Strategy = "sequential"
+    precision: Precision = "fp32"
+    chunk: Positive = 4
+    """Snippets per video that the encoder takes at once."""
+    snippet_ratio: Ratio = 0.3
+    snippet_sampler: SnippetSampler = "random"
+    proposal_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.06
+    proposal_sampler: ProposalSampler = "random"
+
+
+class TrainConfig(Section):
+    """Optimizer, schedule and bookkeeping."""
+
+    batch: Positive = 4
+    epochs: Positive = 6
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    detector_lr: PositiveFloat = 5e-4
+    encoder_lr: PositiveFloat = 5e-7
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    schedule: Literal["step", "cosine"] = "step"
+    lr_drop_epochs: tuple[NonNegative, ...] = (5,)
+    lr_drop: PositiveFloat = 0.1
+    clip_norm: PositiveFloat | None = None
+    seed: int = 2023
+    checkpoint_every_s: Annotated[float, Field(ge=0.0)] = 60.0
+    """A checkpoint is written at least this often, and after every epoch."""
+
+
+class PostprocessConfig(Section):
+    """From raw outputs to detections (etad-spec section 7)."""
+
+    classes: Literal["external", "snippet", "agnostic"] = "external"
+    """external: a video-level score file. snippet: the trained snippet classifier. agnostic: one class, "action"."""
+    class_scores: Path | None = None
+    """Score file of ``classes: external``; relative paths start at ``data.root``."""
+    classes_per_segment: Positive = 2
+    boundary_filter: bool = True
+    """Keep only proposals whose ends are peaks, or above half the maximum, of the boundary maps."""
+    soft_nms_sigma: PositiveFloat = 0.35
+    """The decay is exp(-tIoU² / sigma)."""
+    max_segments: Positive = 100
+    """Segments kept per video, before classes multiply them."""
+    min_score: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class EvaluateConfig(Section):
+    """mAP protocol."""
+
+    tiou: tuple[Ratio, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    remove_duplicates: bool = False
+    """Count identical (segment, label) annotations of a video once."""
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    name: str
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    step: StepConfig = StepConfig()
+    train: TrainConfig = TrainConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.postprocess.classes == "snippet" and self.model.classifier is None:
+            raise ValueError("postprocess.classes is 'snippet', which needs the section model.classifier")
+        if self.data.window is not None and self.data.input == "frames":
+            raise ValueError("data.window works on features only; remove it or set data.input to 'features'")
+        detector = self.model.detector
+        if 2 * detector.boundary_bins > detector.bins:
+            raise ValueError("model.detector.boundary_bins may be at most half of model.detector.bins")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the config as plain JSON-able values."""
+        return self.model_dump(mode="json")
+
+
+def load_config(name: str | Path, assignments: Iterable[str] = ()) -> Config:
+    """Load a config file with its ``extends:`` chain and apply ``key=value`` assignments.
+
+    Args:
+        name: path of a YAML file, or the name of a shipped config such as "anet_e2e".
+        assignments: ``"step.snippet_ratio=0.5"`` style overrides; values are parsed as YAML.
+
+    Raises:
+        ConfigError: file missing or not a mapping, unknown key, wrong type, ``extends:`` loop, malformed assignment.
+    """
+    path = find_config(name)
+    tree = _read_chain(path, ())
+    tree.setdefault("name", path.stem)
+    for assignment in assignments:
+        _assign(tree, assignment)
+    return parse_config(tree, source=str(name))
+
+
+def parse_config(tree: Mapping[str, Any], source: str) -> Config:
+    """Check a plain mapping against the schema.
+
+    Raises:
+        ConfigError: naming ``source``, the key at fault and, for an unknown key, the nearest valid one.
+    """
+    try:
+        return Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(_explain(source, item) for item in error.errors())) from None
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the file of config ``name``: that path if it exists, otherwise the shipped config of that name.
+
+    Raises:
+        ConfigError: there is neither; the message lists the shipped names.
+    """
+    shipped = resource_folder("configs")
+    for candidate in (Path(name), shipped / str(name), shipped / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    names = [path.stem for path in sorted(shipped.glob("*.yaml"))]
+    nearest = difflib.get_close_matches(Path(name).stem, names, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"shipped configs: {', '.join(names)}"
+    raise ConfigError(f"{name}: no such config file; {hint}")
+
+
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        chain = " -> ".join(entry.name for entry in (*seen, path))
+        raise ConfigError(f"{path.name}: extends: loop ({chain}); remove one of the extends: lines")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must hold a mapping of sections, not {type(tree).__name__}")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends: must be one file name, not {type(parent).__name__}")
+    beside = path.parent / parent
+    # A child keeps its own name, whatever its parent is called.
+    base = _read_chain(beside if beside.is_file() else find_config(parent), (*seen, path))
+    base.pop("name", None)
+    return _merged(base, tree)
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {assignment}: write it as key=value, e.g. step.snippet_ratio=0.5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+    *sections, leaf = key.split(".")
+    for section in sections:
+        below = tree.get(section)
+        tree[section] = below if isinstance(below, dict) else {}
+        tree = tree[section]
+    tree[leaf] = value
+
+
+def _explain(source: str, error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        valid = list(_section_at(location[:-1]).model_fields)
+        nearest = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"valid keys here: {', '.join(valid)}"
+        return f"{source}: {key}: unknown key; {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{source}: {key}: {message}" if key else f"{source}: {message}"
+
+
+def _section_at(location: list[str]) -> type[Section]:
+    section: type[Section] = Config
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        options = [annotation, *get_args(annotation)]
+        section = next(option for option in options if isinstance(option, type) and issubclass(option, Section))
+    return section

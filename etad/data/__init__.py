@@ -1,0 +1,1 @@
+"""Annotations, features, videos and what turns them into training samples."""

@@ -1,0 +1,1 @@
+"""The detector network: encoders, cascade detector, checkpoints."""
