@@ -1,7 +1,7 @@
 """Geometry of one-dimensional segments.
 
-A segment is ``[start, end]`` on the last axis of a floating tensor. Overlaps are free of units; the offsets are relative to
-the segment's own length. Formulas: etad-spec sections 3 (refinement) and 6 (targets), after ETAD (arXiv 2205.07134).
+A segment is ``[start, end]`` on the last axis of a floating tensor. Overlaps have no unit; offsets count in lengths of
+the segment itself. Formulas: etad-spec sections 3 (refinement) and 6 (targets), after ETAD (arXiv 2205.07134).
 """
 
 import torch
@@ -24,7 +24,7 @@ def tiou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def tiou_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """Return the tIoU of every segment of ``a`` ``[..., M, 2]`` with every segment of ``b`` ``[..., N, 2]``: ``[..., M, N]``."""
+    """Return the tIoU ``[..., M, N]`` of all of ``a`` ``[..., M, 2]`` with all of ``b`` ``[..., N, 2]``."""
     return tiou(a.unsqueeze(-2), b.unsqueeze(-3))
 
 
