@@ -1,8 +1,8 @@
 """The experiment configuration: typed, read from YAML, strict.
 
-A file may name a parent with ``extends:`` (a path beside it, or the name of a shipped config); mappings merge, everything
-else replaces. An unknown key is an error that names the nearest valid one. A loaded config is frozen; ``resolved()`` gives
-the plain mapping that goes into checkpoints and records.
+A file may name a parent with ``extends:`` (a path beside it, or the name of a shipped config); mappings merge,
+everything else replaces. An unknown key is an error that names the nearest valid one. A loaded config is frozen;
+``resolved()`` gives the plain mapping that goes into checkpoints and records.
 """
 
 import difflib
@@ -142,7 +142,7 @@ class DetectorConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """The light snippet classifier: per-position class scores, trained with the detector (not part of published ETAD)."""
+    """The light snippet classifier: class scores per position, trained with the detector (our addition)."""
 
     hidden: Positive = 64
     layers: Positive = 6

@@ -17,5 +17,5 @@ def stream_seed(*key: int | str) -> int:
 
 
 def stream(*key: int | str) -> torch.Generator:
-    """Return a CPU generator seeded for the stream named by ``key``, e.g. ``stream(2023, epoch, "v_x", "proposals")``."""
+    """Return a CPU generator for the stream named by ``key``, e.g. ``stream(2023, epoch, "v_x", "proposals")``."""
     return torch.Generator().manual_seed(stream_seed(*key))

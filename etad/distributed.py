@@ -1,0 +1,103 @@
+"""One process or several: who am I, and how do counts and objects travel between us."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from etad.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run. A single process is a world of size 1, in which every operation is the identity.
+
+    Attributes:
+        rank: number of this process, 0 the first.
+        size: number of processes.
+        device: the device of this process.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def total(self, count: Tensor) -> Tensor:
+        """Return the sum of ``count`` over all processes."""
+        if self.size == 1:
+            return count
+        summed = count.detach().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's ``value``, in order of rank, to all of them."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_world(device: str = "auto") -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, or be alone.
+
+    Args:
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        DeviceError: a GPU was asked for and there is none (of that number).
+    """
+    size, rank, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    chosen = choose_device(device, local if size > 1 else None)
+    if size == 1:
+        yield World(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    """Return the device called ``name``; ``local_rank`` picks the GPU of one process among several.
+
+    Raises:
+        DeviceError: the name is unknown, or there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    number = local_rank if local_rank is not None else (device.index or 0)
+    if number >= torch.cuda.device_count():
+        raise DeviceError(f"--device {name}: GPU {number} is not there; this machine has {torch.cuda.device_count()}")
+    return torch.device("cuda", number)
+
+
+_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
