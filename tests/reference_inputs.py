@@ -5,9 +5,11 @@ generator (its stream is frozen for good), seeded with the CRC-32 of the tensor'
 """
 
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -27,14 +29,14 @@ def fill(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     noise = _generator(name, seed).standard_normal(shape).astype(np.float32)
     last_part = name.split(".")[-1]
     if name.endswith("running_var"):
-        value = 1.0 + 0.1 * np.abs(noise)
+        value: NDArray[Any] = 1.0 + 0.1 * np.abs(noise)
     elif name.endswith("running_mean") or "bias" in last_part:
         value = 0.1 * noise
     elif len(shape) == 1:
         value = 1.0 + 0.1 * noise
     else:
         value = noise / np.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.ascontiguousarray(value))
+    return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
 
 
 def uniform(name: str, shape: tuple[int, ...], seed: int = 0) -> Tensor:

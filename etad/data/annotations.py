@@ -1,0 +1,256 @@
+"""Annotation files: who did what from when to when.
+
+One JSON form covers ActivityNet, HACS Segments, THUMOS-14 as ActionFormer distributes it, and whatever follows them::
+
+    {"database": {ID: {"subset": ..., "duration": seconds, "fps": optional,
+                       "annotations": [{"segment": [start, end], "label": ...}]}}}
+
+Further keys are ignored. Published files are dirty, and published scores were computed on them as they are. So an
+action that merely lies badly (past the end of its video, of no length) is kept, because evaluation must count it;
+training uses ``Video.clipped_actions``. An entry that makes no sense at all is left out. Both are told in
+``Annotations.problems``.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etad.config import DataConfig
+from etad.errors import DataError, NothingToDoError
+
+
+@dataclass(frozen=True)
+class Action:
+    """One labelled stretch of a video, in seconds from its beginning."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video of an annotation file. ``fps`` is None where the file does not give it."""
+
+    id: str
+    subset: str
+    duration_s: float
+    fps: float | None
+    actions: tuple[Action, ...]
+
+    def clipped_actions(self) -> tuple[Action, ...]:
+        """Return the actions cut to 0..``duration_s``; those of which nothing is left are dropped."""
+        clipped = (
+            Action(max(action.start_s, 0.0), min(action.end_s, self.duration_s), action.label)
+            for action in self.actions
+        )
+        return tuple(action for action in clipped if action.end_s > action.start_s)
+
+    def longest_fraction(self) -> float:
+        """Return the length of the longest clipped action as a part of the video, 0 where there is none."""
+        lengths = (action.end_s - action.start_s for action in self.clipped_actions())
+        return max(lengths, default=0.0) / self.duration_s
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """An annotation file.
+
+    Attributes:
+        path: the file.
+        videos: in the order of the file.
+        classes: the labels that occur, sorted.
+        problems: one line for each kind of fault in the file: how often, where first, what was done.
+    """
+
+    path: Path
+    videos: tuple[Video, ...]
+    classes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def classes_of(self, subsets: Collection[str]) -> tuple[str, ...]:
+        """Return the labels that occur in ``subsets``, sorted."""
+        return _labels(video for video in self.videos if video.subset in subsets)
+
+    def select(self, subsets: Collection[str], blocked: Collection[str] = ()) -> list[Video]:
+        """Return the videos of ``subsets`` that are not blocked, in the order of the file.
+
+        Args:
+            subsets: names as the file writes them.
+            blocked: ids to leave out, with or without a leading ``v_``.
+
+        Raises:
+            NothingToDoError: the file lacks one of the subsets, or every video is blocked.
+        """
+        present = Counter(video.subset for video in self.videos)
+        for subset in subsets:
+            if subset not in present:
+                raise NothingToDoError(
+                    f"{self.path}: no video in subset {subset!r}; the file has {', '.join(sorted(present)) or 'none'}"
+                )
+        chosen = [video for video in self.videos if video.subset in subsets]
+        kept = [video for video in chosen if not _is_blocked(video.id, blocked)]
+        if not kept:
+            raise NothingToDoError(f"{self.path}: all {len(chosen)} videos of {', '.join(subsets)} are blocked")
+        return kept
+
+
+def load_annotations(path: Path, classes: Collection[str] | None = None) -> Annotations:
+    """Read an annotation file, plain or gzipped (``.gz``).
+
+    Args:
+        path: the file.
+        classes: the labels to accept; an action of any other is left out. None: all.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON or is cut off, or holds no usable video.
+    """
+    document = _read_json(path)
+    database = document.get("database") if isinstance(document, dict) else None
+    if not isinstance(database, _Object):
+        raise DataError(f'{path}: no "database" of videos; expected the ActivityNet form (id, subset, duration, ...)')
+    faults = _Faults()
+    for video_id in database.repeated:
+        faults.add("videos are listed more than once", video_id, "the last entry counts")
+    parsed = (_video(video_id, entry, classes, faults) for video_id, entry in database.items())
+    videos = tuple(video for video in parsed if video is not None)
+    if not videos:
+        raise DataError("; ".join([f"{path}: no usable video", *faults.lines()]))
+    return Annotations(path, videos, _labels(videos), faults.lines())
+
+
+def load_blocked(data: DataConfig) -> frozenset[str]:
+    """Return the ids that training and evaluation leave out, as ``data.blocked`` lists them or the JSON file it names.
+
+    Raises:
+        DataError: the file cannot be read or is not a JSON list of ids.
+    """
+    if not isinstance(data.blocked, Path):
+        return frozenset(data.blocked)
+    path = data.path(data.blocked)
+    ids = _read_json(path)
+    if not isinstance(ids, list) or not all(isinstance(entry, str) for entry in ids):
+        raise DataError(f"{path}: must be a JSON list of video ids")
+    return frozenset(ids)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys the file gave more than once."""
+
+    repeated: tuple[str, ...] = ()
+
+
+class _Faults:
+    """Counts faults by kind, so that a thousand alike make one line."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, what: str, video_id: str, done: str) -> None:
+        self._found.setdefault((what, done), []).append(video_id)
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"{len(ids)} {what} (first: {ids[0]}): {done}" for (what, done), ids in self._found.items())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_json_object)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not valid JSON, or cut off, at line {error.lineno}: {error.msg}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: not valid gzip, or cut off ({error})") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> _Object:
+    result = _Object(pairs)
+    if len(result) < len(pairs):
+        result.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    return result
+
+
+def _video(video_id: str, entry: Any, classes: Collection[str] | None, faults: _Faults) -> Video | None:
+    left_out = "left out"
+    if not isinstance(entry, dict):
+        faults.add("videos are not JSON objects", video_id, left_out)
+        return None
+    subset, duration_s = entry.get("subset"), _number(entry.get("duration"))
+    if not isinstance(subset, str):
+        faults.add("videos have no subset", video_id, left_out)
+        return None
+    if duration_s is None:
+        faults.add("videos have no duration, or one that is not a number", video_id, left_out)
+        return None
+    if duration_s <= 0:
+        faults.add("videos have a duration of zero or less", video_id, left_out)
+        return None
+    fps = _number(entry.get("fps"))
+    if "fps" in entry and (fps is None or fps <= 0):
+        faults.add("videos have an unusable fps", video_id, "taken as not given")
+        fps = None
+    listed = entry.get("annotations")
+    if not isinstance(listed, list):
+        faults.add("videos have no list of annotations", video_id, "taken as without actions")
+        listed = []
+    parsed = (_action(video_id, duration_s, item, classes, faults) for item in listed)
+    return Video(video_id, subset, duration_s, fps, tuple(action for action in parsed if action is not None))
+
+
+def _action(
+    video_id: str, duration_s: float, item: Any, classes: Collection[str] | None, faults: _Faults
+) -> Action | None:
+    left_out, untrained = "left out", "kept for evaluation, not trained on"
+    clipped = "kept for evaluation, clipped to the video for training"
+    segment, label = (item.get("segment"), item.get("label")) if isinstance(item, dict) else (None, None)
+    if not isinstance(label, str):
+        faults.add("actions have no label", video_id, left_out)
+        return None
+    if classes is not None and label not in classes:
+        faults.add("actions have a label that is not among the classes", video_id, left_out)
+        return None
+    numbers = [_number(value) for value in segment] if isinstance(segment, list) else []
+    if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+        faults.add("actions have no segment of two numbers", video_id, left_out)
+        return None
+    start_s, end_s = numbers[0], numbers[1]
+    if end_s < start_s:
+        faults.add("actions end before they start", video_id, left_out)
+        return None
+    if start_s < 0:
+        faults.add("actions start before their video", video_id, clipped)
+    if start_s >= duration_s:
+        faults.add("actions start after the end of their video", video_id, untrained)
+    elif end_s > duration_s:
+        faults.add("actions end after the end of their video", video_id, clipped)
+    if end_s == start_s:
+        faults.add("actions have no length", video_id, untrained)
+    return Action(start_s, end_s, label)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, which some files write as a string; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _labels(videos: Iterable[Video]) -> tuple[str, ...]:
+    return tuple(sorted({action.label for video in videos for action in video.actions}))
+
+
+def _is_blocked(video_id: str, blocked: Collection[str]) -> bool:
+    return not {video_id, f"v_{video_id}", video_id.removeprefix("v_")}.isdisjoint(blocked)
