@@ -1,0 +1,263 @@
+"""Frame numbers of snippets, and decoding of sound and awkward files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etad.config import FramesConfig
+from etad.data import videos
+from etad.errors import DataError, NothingToDoError
+from tests.etad import make_videos
+
+REAL_VIDEOS = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
+# Frames that decode, counted once by decoding every frame at full size.
+REAL_COUNTS = {
+    "bbformer_highjump.mp4": 726,
+    "cuhk_plastering.avi": 1616,
+    "decord_flipping_a_pancake.mkv": 310,
+    "torchcodec_nasa_13013.mp4": 390,
+    "tv_RATRACE_wave_f_nm_np1_fr_goo_37.avi": 72,
+    "tv_hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi": 83,
+    "untrimmed_120s_15fps.mp4": 1800,
+    "v_GGSY1Qvo990.mp4": 355,
+}
+SMALL = FramesConfig(clip_frames=4, resize_height=8, resize_width=12, crop=8)
+
+
+@given(frames=st.integers(1, 20_000), snippets=st.integers(1, 300), clip=st.integers(1, 64))
+def test_snippets_are_runs_from_the_first_frame_to_the_last(frames: int, snippets: int, clip: int) -> None:
+    index = videos.snippet_indices(frames, snippets, clip)
+
+    assert index.shape == (snippets, clip)
+    assert index.dtype == np.int64
+    assert index.min() >= 0
+    assert index.max() < frames
+    assert index[0, 0] == 0
+    assert ((index[:, 1:] - index[:, :-1]) % frames == 1 % frames).all()
+    if frames >= clip:
+        assert (np.diff(index[:, 0]) >= 0).all()
+        assert snippets == 1 or index[-1, -1] == frames - 1
+
+
+def test_snippet_starts_follow_the_published_formula() -> None:
+    index = videos.snippet_indices(1800, 128, 16)
+
+    assert index[:, 0].tolist() == [int(np.round(i * 1784 / 127)) for i in range(128)]
+
+
+def test_short_video_loops() -> None:
+    assert videos.snippet_indices(3, 2, 7).tolist() == [[0, 1, 2, 0, 1, 2, 0]] * 2
+
+
+def test_probe_and_decode_give_frames_in_order(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 23)
+
+    info = videos.probe(path)
+    frames = videos.decode(path, 16, 20)
+
+    assert (info.frames, info.width, info.height, info.problem) == (23, 48, 32, None)
+    assert info.fps == pytest.approx(10)
+    assert info.duration_s == pytest.approx(2.3)
+    assert frames.shape == (23, 3, 16, 20)
+    assert frames.dtype == torch.uint8
+    assert make_videos.numbers_of(frames) == list(range(23))
+
+
+def test_decode_gives_the_frames_asked_for_in_that_order(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 20)
+
+    assert make_videos.numbers_of(videos.decode(path, 8, 8, [7, 0, 19, 7])) == [7, 0, 19, 7]
+    assert videos.decode(path, 8, 8, []).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("number", [-1, 20])
+def test_decode_of_a_frame_that_is_not_there(tmp_path: Path, number: int) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 20)
+
+    with pytest.raises(DataError, match=rf"a\.mp4: frame {number} was asked for.*0\.\.19"):
+        videos.decode(path, 8, 8, [number])
+
+
+def test_colours_are_red_green_blue(tmp_path: Path) -> None:
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[:] = (250, 120, 10)
+    path = make_videos.write_video(tmp_path / "a.mp4", 1, pictures=[picture])
+
+    colour = videos.decode(path, 8, 8)[0].float().mean(dim=(1, 2))
+
+    assert colour.tolist() == pytest.approx([250, 120, 10], abs=6)
+
+
+def test_read_snippets_decodes_each_frame_once(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 24)
+
+    frames, index = videos.read_snippets(path, 3, SMALL)
+
+    expected = videos.snippet_indices(24, 3, 4)
+    assert frames.shape == (12, 3, 8, 12)
+    assert index.dtype == torch.int64
+    assert make_videos.numbers_of(frames[index].flatten(0, 1)) == expected.flatten().tolist()
+
+
+def test_read_snippets_recovers_from_a_wrong_packet_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 20)
+    expected = videos.read_snippets(path, 5, SMALL)
+
+    for wrong in (0, 12, 22):
+        monkeypatch.setattr(videos.VideoReader, "count_packets", lambda self, wrong=wrong: wrong)
+        frames, index = videos.read_snippets(path, 5, SMALL)
+
+        assert torch.equal(frames, expected[0])
+        assert torch.equal(index, expected[1])
+
+
+def test_video_of_one_frame_loops(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 1)
+
+    frames, index = videos.read_snippets(path, 3, SMALL)
+
+    assert videos.probe(path).duration_s == pytest.approx(0.1)
+    assert frames.shape[0] == 1
+    assert index.tolist() == [[0] * 4] * 3
+
+
+def test_variable_rate_counts_frames_and_measures_time(tmp_path: Path) -> None:
+    times_ms = [0, 40, 80, 1000, 1040, 3000, 3100]
+    path = make_videos.write_video(tmp_path / "a.mkv", 7, times_ms=times_ms)
+
+    info = videos.probe(path)
+
+    assert info.frames == 7
+    assert info.duration_s == pytest.approx(3.1, abs=0.6)
+    assert info.fps == pytest.approx(7 / info.duration_s)
+    assert make_videos.numbers_of(videos.decode(path, 8, 8)) == list(range(7))
+
+
+def test_best_of_several_video_streams_is_read(tmp_path: Path) -> None:
+    info = videos.probe(make_videos.write_two_streams(tmp_path / "a.mkv"))
+
+    assert (info.width, info.height, info.frames) == (64, 48, 8)
+
+
+def test_rotation_is_carried_out(tmp_path: Path) -> None:
+    path = make_videos.write_rotated(tmp_path / "a.mp4")
+
+    info = videos.probe(path)
+    frame = videos.decode(path, 16, 8)[0].float()
+
+    assert (info.width, info.height) == (32, 64)
+    assert frame.shape == (3, 16, 8)
+    assert frame[:, :7].min() > 200
+    assert frame[:, 9:].max() < 50
+
+
+def test_truncated_file_gives_what_decodes_and_says_so(tmp_path: Path) -> None:
+    path = make_videos.write_truncated(tmp_path / "a.mp4", 30, keep=0.6)
+
+    info = videos.probe(path)
+    frames, index = videos.read_snippets(path, 4, SMALL)
+
+    assert 5 < info.frames < 25
+    assert info.problem is not None
+    assert "\n" not in info.problem
+    assert int(index.max()) == frames.shape[0] - 1
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda path: path.touch(), "empty.mp4", "cannot be opened"),
+        (lambda path: path.write_text("not a video"), "text.mp4", "cannot be opened"),
+        (lambda path: path.mkdir(), "folder.mp4", "cannot be opened"),
+        (lambda path: None, "absent.mp4", "cannot be opened as a video .No such file"),
+        (make_videos.write_sound, "sound.mp4", "no video stream"),
+        (make_videos.write_no_frames, "none.avi", "no frame of its video stream decodes"),
+        (lambda path: make_videos.write_truncated(path, 30, keep=0.05), "stump.mp4", "no frame|cannot be opened"),
+    ],
+)
+def test_unusable_file_is_one_clear_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path], object], name: str, message: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    capfd.readouterr()
+
+    for read in (
+        videos.probe,
+        lambda file: videos.decode(file, 8, 8),
+        lambda file: videos.read_snippets(file, 2, SMALL),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_cover_picture_is_not_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mkv"
+    make_videos.write_video(path, 1)
+    with videos.VideoReader(path) as reader:
+        reader._stream.disposition = av.stream.Disposition.attached_pic
+        with pytest.raises(DataError, match="no video stream"):
+            reader._best_stream()
+
+
+@pytest.mark.parametrize(
+    ("stored", "pattern", "found"),
+    [
+        (["v_x.mp4", "v_x.mkv"], "v_{id}.mp4", "v_x.mp4"),
+        (["v_x.mkv"], "v_{id}.mp4", "v_x.mkv"),
+        (["v_x.AVI"], "v_{id}.mp4", "v_x.AVI"),
+        (["x.webm"], "v_{id}.mp4", "x.webm"),
+        (["v_x.mp4"], "{id}.mp4", "v_x.mp4"),
+        (["x.mp4"], "{id}", "x.mp4"),
+        (["y.mp4", "x.txt"], "{id}.mp4", None),
+    ],
+)
+def test_find_video(tmp_path: Path, stored: list[str], pattern: str, found: str | None) -> None:
+    for name in stored:
+        (tmp_path / name).touch()
+
+    assert videos.find_video(tmp_path, pattern, "x") == (tmp_path / found if found else None)
+
+
+def test_find_video_keeps_dots_in_an_id(tmp_path: Path) -> None:
+    (tmp_path / "a.b.mkv").touch()
+
+    assert videos.find_video(tmp_path, "{id}", "a.b") == tmp_path / "a.b.mkv"
+    assert videos.find_video(tmp_path, "{id}.mp4", "a.b") == tmp_path / "a.b.mkv"
+    assert videos.find_video(tmp_path, "{id}.mp4", "a.c") is None
+
+
+def test_list_videos(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.AVI", "notes.txt", ".b.mp4.unfinished.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mp4").mkdir()
+
+    assert [path.name for path in videos.list_videos(tmp_path)] == ["a.AVI", "b.mp4"]
+    assert videos.list_videos(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+    with pytest.raises(NothingToDoError, match="holds no video"):
+        videos.list_videos(tmp_path / "folder.mp4")
+    with pytest.raises(DataError, match="no such file"):
+        videos.list_videos(tmp_path / "absent")
+
+
+@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="the shared real videos are not here")
+@pytest.mark.parametrize("path", sorted(REAL_VIDEOS.glob("*")), ids=lambda path: path.stem)
+def test_real_video_decodes(path: Path) -> None:
+    info = videos.probe(path)
+    frames, index = videos.read_snippets(path, 4, SMALL)
+
+    assert info.problem is None
+    assert info.frames == REAL_COUNTS.get(path.name, info.frames)
+    assert 5 < info.fps < 31
+    assert index.shape == (4, 4)
+    assert int(index.max()) == frames.shape[0] - 1
+    assert frames.float().std() > 5
