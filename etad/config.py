@@ -255,9 +255,28 @@ def load_config(name: str | Path, assignments: Iterable[str] = ()) -> Config:
     path = find_config(name)
     tree = _read_chain(path, ())
     tree.setdefault("name", path.stem)
+    return parse_config(with_assignments(tree, assignments), source=str(name))
+
+
+def with_assignments(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Return a plain mapping with ``key=value`` overrides applied; it is not checked yet.
+
+    Raises:
+        ConfigError: an assignment is malformed.
+    """
+    result = dict(tree)
     for assignment in assignments:
-        _assign(tree, assignment)
-    return parse_config(tree, source=str(name))
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {assignment}: write it as key=value, e.g. step.snippet_ratio=0.5")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+        for section in reversed(key.split(".")):
+            value = {section: value}
+        result = _merged(result, value)
+    return result
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
@@ -323,22 +342,6 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _assign(tree: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {assignment}: write it as key=value, e.g. step.snippet_ratio=0.5")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
-    *sections, leaf = key.split(".")
-    for section in sections:
-        below = tree.get(section)
-        tree[section] = below if isinstance(below, dict) else {}
-        tree = tree[section]
-    tree[leaf] = value
-
-
 def _explain(source: str, error: Mapping[str, Any]) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
@@ -347,6 +350,8 @@ def _explain(source: str, error: Mapping[str, Any]) -> str:
         nearest = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]}?" if nearest else f"valid keys here: {', '.join(valid)}"
         return f"{source}: {key}: unknown key; {hint}"
+    if error["type"] == "model_type":
+        return f"{source}: {key}: must be a mapping of settings, not {error['input']!r}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{source}: {key}: {message}" if key else f"{source}: {message}"
 

@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from etad.config import Config, TrainConfig
 from etad.data.batch import Batch
@@ -29,6 +27,7 @@ from etad.errors import ConfigError, DataError
 from etad.files import write_json, write_text
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
+from etad.progress import progress
 from etad.seeding import stream, stream_seed
 from etad.step import Listener, TrainingStep
 
@@ -162,15 +161,13 @@ class _Run:
         batches = epoch_batches(
             len(self.dataset), train.batch, train.seed, epoch, self.world.rank, self.world.size, skip=first
         )
-        bar = tqdm(
+        bar = progress(
             load(self.dataset, batches, self.config.data.workers, pin_memory=self.world.device.type == "cuda"),
-            desc=f"epoch {epoch + 1}/{train.epochs}",
+            f"epoch {epoch + 1}/{train.epochs}",
             total=first + len(batches),
-            initial=first,
             unit="step",
-            delay=2,
-            disable=not self.world.is_main,
-            file=sys.stderr,
+            done=first,
+            shown=self.world.is_main,
         )
         for batch in bar:
 
@@ -183,7 +180,7 @@ class _Run:
                 self._log.add(Progress(epoch, self.progress.step), result.losses)
                 if self.progress.step % FLUSH_STEPS == 0:
                     loss = self._log.flush()
-                    bar.set_postfix_str(f"loss {loss:.3f}, {_memory_text(self.world.device)}")
+                    bar.set_postfix_str(f"loss {loss:.3f}, {_memory_text(self.world.device)}", refresh=False)
             if self._is_due():
                 self._save()
         self.scheduler.step()

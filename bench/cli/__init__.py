@@ -1,1 +1,74 @@
-"""The etad-bench command line: one module a command."""
+"""The etad-bench command line: one module a command. A command parses, calls and prints."""
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from etad import __version__
+from etad.errors import UserError
+
+INTERRUPTED = 130
+FAILED = 3
+
+COMMANDS = {
+    "config": "Show a configuration, resolved and checked.",
+    "evaluate": "Score predictions: mAP, average recall, false positives.",
+    "infer": "Detect actions in a test set, in videos or in a folder of videos.",
+    "prepare": "Re-encode videos to 15 frames/s, short side 256.",
+    "synth": "Render a small set of videos to try everything on.",
+    "train": "Train a detector, from features or from frames.",
+}
+"""Every command with its one-line help; the module of a command is imported when it is used, since torch is slow."""
+
+
+class _Commands(click.Group):
+    """Loads commands lazily and turns a user's mistake into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"bench.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _failure(str(error), error.exit_code) from None
+        except KeyboardInterrupt:
+            raise _failure(
+                "interrupted; what is done is kept, the same command goes on from there", INTERRUPTED
+            ) from None
+        except BrokenPipeError:
+            # The reader of our output has had enough. Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(0)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _failure(f"{where}{error.strerror or error}", FAILED) from None
+
+
+def _failure(message: str, exit_code: int) -> click.ClickException:
+    # click takes the exit code from the class.
+    kind = type("Failure", (click.ClickException,), {"exit_code": exit_code})
+    failure: click.ClickException = kind(message)
+    return failure
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="etad-bench")
+def main() -> None:
+    """Train, run and measure ETAD, end-to-end temporal action detection.
+
+    Artefacts go to stdout, everything else to stderr. Exit codes: 0 ok, 2 usage or config, 3 something failed,
+    5 nothing to do, 6 no such device, 130 interrupted.
+    """

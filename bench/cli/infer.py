@@ -1,0 +1,137 @@
+"""``etad-bench infer``: detections for a run's test set, or for plain videos."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import config_option, device_option, note, run_option, set_option
+from etad.config import Config, load_config
+from etad.data.annotations import load_annotations
+from etad.data.dataset import test_dataset
+from etad.data.videos import list_videos
+from etad.distributed import World, join_world
+from etad.errors import ConfigError, NothingToDoError
+from etad.files import write_json
+from etad.infer import PlainVideos
+from etad.infer import infer as infer_videos
+from etad.models.etad import Etad
+from etad.plots import plot_timeline
+from etad.postprocess import AGNOSTIC_CLASSES, read_class_scores, submission
+from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
+
+
+@click.command()
+@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[VIDEO_OR_FOLDER]")
+@run_option
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights instead of a run; needs --config.")
+@config_option(required=False)
+@set_option
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where the detections go (JSON).")
+@click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="Folder for a timeline of each video.")
+@device_option
+def infer(
+    source: Path | None,
+    run: Path | None,
+    checkpoint: Path | None,
+    config: str | None,
+    assignments: tuple[str, ...],
+    output: Path | None,
+    plot: Path | None,
+    device: str,
+) -> None:
+    """Detect actions in a video, in a folder of videos, or, without either, in the test set of a run.
+
+    The test set's detections go to predictions.json in the run's folder, whose path is printed; those of plain videos
+    are printed. Both have the form of an ActivityNet submission.
+    """
+    with join_world(device) as world:
+        models = _models(run, checkpoint, config, assignments)
+        if source is None:
+            if plot is not None:
+                raise click.UsageError("--plot draws plain videos: name a video or a folder.")
+            for folder, experiment, classes, model in models:
+                _infer_test_set(output or folder / PREDICTIONS, experiment, classes, model, world)
+            return
+        folder, experiment, classes, model = models[0]
+        if len(models) > 1:
+            note(f"{run} is a cross-validation; using {folder.name}")
+        _infer_plain(source, output, plot, experiment, classes, model, world)
+
+
+Loaded = tuple[Path, Config, Sequence[str], Etad]
+
+
+def _models(
+    run: Path | None, checkpoint: Path | None, config: str | None, assignments: tuple[str, ...]
+) -> list[Loaded]:
+    if run is not None and checkpoint is None and config is None:
+        opened = [open_run(folder, assignments) for folder in fold_folders(run)]
+        for one in opened:
+            if not one.complete:
+                note(f"{one.folder}: training is not complete")
+        return [(one.folder, one.config, one.classes, one.model) for one in opened]
+    if checkpoint is not None and config is not None and run is None:
+        experiment = load_config(config, assignments)
+        classes = load_annotations(experiment.data.path(experiment.data.annotations)).classes
+        return [(Path(), experiment, classes, load_weights(checkpoint, experiment, classes))]
+    raise click.UsageError("Give either --run FOLDER, or --checkpoint FILE with --config NAME.")
+
+
+def _infer_test_set(target: Path, experiment: Config, classes: Sequence[str], model: Etad, world: World) -> None:
+    dataset = test_dataset(experiment)
+    post, scores = experiment.postprocess, None
+    if post.classes == "external":
+        if post.class_scores is None:
+            raise ConfigError("postprocess.class_scores is not set; name a score file, or set postprocess.classes")
+        scores = read_class_scores(experiment.data.path(post.class_scores), classes)
+        if lacking := scores.missing([video.id for video in dataset.videos]):
+            raise ConfigError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
+    found = infer_videos(model.to(world.device), dataset, experiment, world, scores)
+    if not world.is_main:
+        return
+    if dataset.missing:
+        note(f"{len(dataset.missing)} test videos have no file and get no detection (first: {dataset.missing[0]})")
+    names = AGNOSTIC_CLASSES if post.classes == "agnostic" else classes
+    external = {"used": scores is not None, "details": scores.path.name if scores else ""}
+    write_json(target, submission(found, names, external))
+    click.echo(target)
+
+
+def _infer_plain(
+    source: Path,
+    output: Path | None,
+    plot: Path | None,
+    experiment: Config,
+    classes: Sequence[str],
+    model: Etad,
+    world: World,
+) -> None:
+    if experiment.postprocess.classes == "external":
+        # There is no video-level score for a video that nobody has classified.
+        post = experiment.postprocess.model_copy(update={"classes": "agnostic"})
+        experiment = experiment.model_copy(update={"postprocess": post})
+        note("postprocess.classes is external, which plain videos have no scores for: detections are class-agnostic")
+    dataset = PlainVideos(list_videos(source), experiment)
+    for reason in dataset.unreadable.values():
+        note(reason)
+    if not dataset.videos:
+        raise NothingToDoError(f"{source}: none of its {len(dataset.unreadable)} files can be decoded")
+    found = infer_videos(model.to(world.device), dataset, experiment, world)
+    if not world.is_main:
+        return
+    names = AGNOSTIC_CLASSES if experiment.postprocess.classes == "agnostic" else classes
+    result: dict[str, Any] = submission(found, names, {"used": False, "details": ""})
+    result["missing"] = dataset.unreadable
+    if output is None:
+        click.echo(json.dumps(result, indent=1))
+    else:
+        write_json(output, result)
+        click.echo(output)
+    if plot is not None:
+        for video in dataset.videos:
+            target = plot / f"{video.id}.png"
+            plot_timeline(video.path, video.duration_s, found[video.id], names, target)
+            note(f"timeline: {target}")

@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+device_option: Decorator = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
+)
+seed_option: Decorator = click.option("--seed", type=int, help="Seed of every random draw. Default: the config's.")
+set_option: Decorator = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. step.snippet_ratio=0.5."
+)
+run_option: Decorator = click.option(
+    "--run", type=click.Path(path_type=Path, file_okay=False), help="Folder that etad-bench train wrote."
+)
+
+
+def config_option(required: bool) -> Decorator:
+    """Return ``--config``; a command that can take its config from a run does not require it."""
+    return click.option("--config", "-c", required=required, help="Config file, or the name of a shipped one.")
+
+
+def with_seed(assignments: tuple[str, ...], seed: int | None) -> tuple[str, ...]:
+    """Return the ``--set`` assignments with ``--seed`` among them."""
+    return assignments if seed is None else (*assignments, f"train.seed={seed}")
+
+
+def note(message: str) -> None:
+    """Tell the user something, on stderr: stdout is for the artefact."""
+    click.echo(f"etad-bench: {message}", err=True)

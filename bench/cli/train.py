@@ -1,0 +1,86 @@
+"""``etad-bench train``: train one experiment, or all folds of a cross-validation."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from bench.cli.options import config_option, device_option, note, seed_option, set_option, with_seed
+from etad.config import Config, load_config
+from etad.data.dataset import train_dataset
+from etad.distributed import World, choose_device, join_world
+from etad.errors import ConfigError
+from etad.runs import fold_folder
+from etad.train import CHECKPOINT
+from etad.train import train as train_model
+
+
+@click.command()
+@config_option(required=True)
+@set_option
+@click.option("--out", "-o", type=click.Path(path_type=Path, file_okay=False), help="Run folder. Default: runs/NAME.")
+@device_option
+@seed_option
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, one a GPU.")
+def train(
+    config: str, assignments: tuple[str, ...], out: Path | None, device: str, seed: int | None, gpus: int
+) -> None:
+    """Train a detector. Started again, a run goes on where it stopped.
+
+    Prints the checkpoint's path. A config with data.folds and no data.fold trains every fold, each in its own folder.
+    Several processes: --gpus N, or start this command with torchrun.
+    """
+    experiment = load_config(config, with_seed(assignments, seed))
+    folder = out or Path("runs") / experiment.name
+    if gpus > 1 and "RANK" not in os.environ:
+        _check(experiment, device, gpus)
+        sys.exit(_launch(gpus))
+    with join_world(device) as world:
+        for part, part_folder in _parts(experiment, folder):
+            _train_one(part, part_folder, world)
+
+
+def _parts(experiment: Config, folder: Path) -> list[tuple[Config, Path]]:
+    """Return the runs that an experiment consists of: itself, or one for each fold."""
+    data = experiment.data
+    if not data.folds or data.fold is not None:
+        return [(experiment, folder)]
+    return [
+        (experiment.model_copy(update={"data": data.model_copy(update={"fold": fold})}), fold_folder(folder, fold))
+        for fold in range(1, len(data.folds) + 1)
+    ]
+
+
+def _train_one(experiment: Config, folder: Path, world: World) -> None:
+    dataset = train_dataset(experiment)
+    if world.is_main:
+        for problem in dataset.problems:
+            note(problem)
+        if dataset.missing:
+            note(f"{len(dataset.missing)} videos have no file and are left out (listed in {folder / 'missing.json'})")
+        subsets = ", ".join(experiment.data.train_selection)
+        note(
+            f"{experiment.name}: {len(dataset)} samples of {len(dataset.videos)} videos ({subsets}), on {world.device}"
+        )
+    train_model(experiment, dataset, folder, world)
+    if world.is_main:
+        click.echo(folder / CHECKPOINT)
+
+
+def _check(experiment: Config, device: str, processes: int) -> None:
+    """Find a user's mistake before several processes each report it."""
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        choose_device("cuda", local_rank=processes - 1)
+    if experiment.train.batch % processes:
+        raise ConfigError(f"--gpus {processes}: train.batch is {experiment.train.batch}, which does not divide by it")
+    train_dataset(_parts(experiment, Path())[0][0])
+
+
+def _launch(processes: int) -> int:
+    """Start this same command once for each process, and return the exit code."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*launcher, "-m", "bench.cli", *sys.argv[1:]]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,171 @@
+"""Inference: samples in, detections per video out. All proposals of the dense grid are judged (etad-spec section 7)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from etad.config import Config
+from etad.data import transforms, videos
+from etad.data.batch import Batch, Sample
+from etad.data.dataset import VideoDataset, gather_clips, load
+from etad.distributed import World
+from etad.errors import ConfigError, DataError
+from etad.models.etad import Etad, encode_snippets
+from etad.postprocess import ClassScores, Detections, RawDetections, to_detections
+from etad.progress import progress
+from etad.proposals import dense_grid
+from etad.step import AUTOCAST_DTYPE
+
+
+@dataclass(frozen=True)
+class PlainVideo:
+    """A video file without annotations."""
+
+    id: str
+    path: Path
+    duration_s: float
+
+
+class PlainVideos(Dataset[Sample]):
+    """Video files as samples. Files that cannot be read are listed, not raised.
+
+    Attributes:
+        videos: the readable ones, in the order given.
+        unreadable: file -> why.
+    """
+
+    def __init__(self, paths: Sequence[Path], config: Config) -> None:
+        if config.data.input != "frames":
+            raise ConfigError(f"{config.name}: this model reads features, not videos; give a model trained from frames")
+        self._config = config
+        self.videos: list[PlainVideo] = []
+        self.unreadable: dict[str, str] = {}
+        taken: set[str] = set()
+        for path in paths:
+            try:
+                info = videos.probe(path)
+            except DataError as error:
+                self.unreadable[str(path)] = str(error)
+                continue
+            # Two files of one stem would share a key in the results.
+            video_id = path.stem if path.stem not in taken else path.name
+            taken.add(video_id)
+            self.videos.append(PlainVideo(video_id, path, info.duration_s))
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The video of every sample, in order."""
+        return [video.id for video in self.videos]
+
+    def __getitem__(self, index: int) -> Sample:
+        video, data = self.videos[index], self._config.data
+        frames, numbers = videos.read_snippets(video.path, data.length, data.frames)
+        clips = gather_clips(transforms.transform(frames, data.frames, None, training=False), numbers)
+        nothing = torch.zeros(0, 2)
+        return Sample(video.id, index, 0.0, video.duration_s, clips, nothing, torch.zeros(0, dtype=torch.int64))
+
+
+class Detecting:
+    """The network as a function from batches to raw detections.
+
+    Args:
+        model: on its device; it is put into evaluation mode.
+        config: the experiment.
+    """
+
+    def __init__(self, model: Etad, config: Config) -> None:
+        self._model = model.eval()
+        self._config = config
+        self._device = next(model.parameters()).device
+        self._grid = dense_grid(config.data.length, config.model.detector.max_duration).to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> list[RawDetections]:
+        """Return the raw detections of every sample of the batch."""
+        features = batch.input_.to(self._device)
+        precision = self._config.step.precision
+        with torch.autocast(self._device.type, dtype=AUTOCAST_DTYPE[precision], enabled=precision != "fp32"):
+            if self._model.feature_extractor is not None:
+                features = encode_snippets(self._model.feature_extractor, features, self._config.step.chunk)
+            output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
+            classifier = self._model.snippet_classifier
+            classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
+        segments, scores = output.segments.cpu().numpy(), output.scores.cpu().numpy()
+        maps = output.boundary_maps.cpu().numpy()
+        by_position = None if classes is None else classes.transpose(1, 2).cpu().numpy()
+        return [
+            RawDetections(
+                segments=segments[row],
+                scores=scores[row],
+                start=maps[row, 0],
+                end=maps[row, 1],
+                snippet_classes=None if by_position is None else by_position[row],
+                start_s=batch.starts_s[row],
+                duration_s=batch.durations_s[row],
+            )
+            for row in range(len(batch))
+        ]
+
+
+def infer(
+    model: Etad,
+    dataset: VideoDataset | PlainVideos,
+    config: Config,
+    world: World,
+    class_scores: ClassScores | None = None,
+) -> dict[str, Detections]:
+    """Detect the actions of every video.
+
+    Args:
+        model: on the world's device.
+        dataset: videos, or windows of them (the windows of a video follow each other).
+        config: the experiment.
+        world: the processes that share the videos.
+        class_scores: needed by ``postprocess.classes: external``.
+
+    Returns:
+        Detections by video id, in the data set's order; in every process those of all processes.
+
+    Raises:
+        DataError: a file cannot be used, or a video has no class scores.
+    """
+    mine = range(world.rank, len(dataset.videos), world.size)
+    durations = {video.id: video.duration_s for video in dataset.videos}
+    bar = progress(
+        _views_by_video(Detecting(model, config), dataset, [dataset.videos[i].id for i in mine], config),
+        "infer",
+        total=len(mine),
+        unit="video",
+        shown=world.is_main,
+    )
+    found = {
+        video_id: to_detections(video_id, views, durations[video_id], config.postprocess, class_scores)
+        for video_id, views in bar
+    }
+    everything = {video_id: one for part in world.gather(found) for video_id, one in part.items()}
+    return {video_id: everything[video_id] for video_id in durations}
+
+
+def _views_by_video(
+    detecting: Detecting, dataset: VideoDataset | PlainVideos, wanted: Sequence[str], config: Config
+) -> Iterator[tuple[str, list[RawDetections]]]:
+    chosen = set(wanted)
+    numbers = [number for number, owner in enumerate(dataset.video_ids) if owner in chosen]
+    size = config.train.batch
+    batches = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    current, views = "", list[RawDetections]()
+    for batch in load(dataset, batches, config.data.workers):
+        for video_id, raw in zip(batch.video_ids, detecting(batch), strict=True):
+            if video_id != current and views:
+                yield current, views
+                views = []
+            current = video_id
+            views.append(raw)
+    if views:
+        yield current, views
