@@ -81,6 +81,8 @@ class DataConfig(Section):
     """None: the whole video is resized to ``length`` positions."""
     stride_frames: Positive | None = None
     """Frames between feature steps. None: the steps divide the video's duration evenly."""
+    offset_frames: NonNegative = 0
+    """Frame at which the first step begins, with ``stride_frames``; half a clip centres a step on its clip."""
     fps: PositiveFloat | None = None
     """Frame rate that ``stride_frames`` counts in. None: the annotation file's own."""
     frames: FramesConfig = FramesConfig()

@@ -29,8 +29,8 @@ class _View:
 
     video: Video
     first: int | None = None
-    step_s: float = 0.0
-    """Seconds from one feature step of a window to the next."""
+    start_s: float = 0.0
+    duration_s: float = 0.0
 
 
 class VideoDataset(Dataset[Sample]):
@@ -76,6 +76,11 @@ class VideoDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self._views)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The video of every sample, in order; windows of a video follow each other."""
+        return [view.video.id for view in self._views]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose augmentation is drawn.
@@ -131,33 +136,35 @@ class VideoDataset(Dataset[Sample]):
         for video in chosen:
             with _remedy_named(video.id):
                 steps = self._store.steps(video.id)
-            step_s = self._covered_seconds(video, steps) / steps
+            offset_s, covered_s = self._covered_seconds(video, steps)
+            step_s = covered_s / steps
             for first in windows(steps, length, window.overlap):
-                actions = actions_in_view(video.clipped_actions(), first * step_s, length * step_s, self._min_inside)
-                if actions or not self._training:
-                    views.append(_View(video, first, step_s))
+                view = _View(video, first, offset_s + first * step_s, length * step_s)
+                inside = actions_in_view(video.clipped_actions(), view.start_s, view.duration_s, self._min_inside)
+                if inside or not self._training:
+                    views.append(view)
         if unseen := len(chosen) - len({view.video.id for view in views}):
             self.problems.append(f"{unseen} training videos have no window with a true action in it: left out")
         return views
 
-    def _covered_seconds(self, video: Video, steps: int) -> float:
-        """Return the time that all feature steps of a video cover, seconds."""
+    def _covered_seconds(self, video: Video, steps: int) -> tuple[float, float]:
+        """Return the start and the duration of the time that all feature steps of a video cover, seconds."""
         data = self._config.data
         if data.stride_frames is None:
-            return video.duration_s
+            return 0.0, video.duration_s
         fps = data.fps or video.fps
         if fps is None:
             raise ConfigError(f"data.stride_frames counts frames, but {video.id} has no fps: set data.fps")
-        return steps * data.stride_frames / fps
+        return data.offset_frames / fps, steps * data.stride_frames / fps
 
     def _features(self, store: FeatureStore, view: _View) -> tuple[Tensor, float, float]:
         """Return features ``[C, length]`` with the start and the duration of what they show, seconds."""
         video, length = view.video, self._config.data.length
         if view.first is not None:
             features = store.read(video.id, view.first, view.first + length)
-            return cut(features, length), view.first * view.step_s, length * view.step_s
+            return cut(features, length), view.start_s, view.duration_s
         features = store.read(video.id)
-        return resize_features(features, length), 0.0, self._covered_seconds(video, features.shape[1])
+        return resize_features(features, length), *self._covered_seconds(video, features.shape[1])
 
     def _frames(self, video: Video) -> Tensor:
         """Return clips uint8 ``[N, 3, T, H, W]``."""
@@ -167,13 +174,7 @@ class VideoDataset(Dataset[Sample]):
             raise DataError(f"{self._location(video.id)}: no such file any more")
         frames, index = videos.read_snippets(path, data.length, data.frames)
         generator = stream(self._config.train.seed, self._epoch, video.id, "augment")
-        frames = transforms.transform(frames, data.frames, generator, training=self._training)
-        snippets, clip_frames = index.shape
-        clips = frames.new_empty((snippets, frames.shape[1], clip_frames, *frames.shape[2:]))
-        # One snippet at a time, because gathering all at once would hold the clips twice.
-        for clip, numbers in zip(clips, index, strict=True):
-            clip.copy_(frames[numbers].transpose(0, 1))
-        return clips
+        return gather_clips(transforms.transform(frames, data.frames, generator, training=self._training), index)
 
 
 @contextmanager
@@ -193,6 +194,24 @@ def train_dataset(config: Config) -> VideoDataset:
 def test_dataset(config: Config) -> VideoDataset:
     """Return the test samples of an experiment. Raises as ``VideoDataset`` does."""
     return VideoDataset(config, training=False)
+
+
+def gather_clips(frames: Tensor, index: Tensor) -> Tensor:
+    """Arrange the distinct frames of a video as snippets.
+
+    Args:
+        frames: ``[F, 3, H, W]``.
+        index: frame number of every frame of every snippet, int64 ``[N, T]``.
+
+    Returns:
+        Clips ``[N, 3, T, H, W]``.
+    """
+    snippets, clip_frames = index.shape
+    clips = frames.new_empty((snippets, frames.shape[1], clip_frames, *frames.shape[2:]))
+    # One snippet at a time, because gathering all at once would hold the clips twice.
+    for clip, numbers in zip(clips, index, strict=True):
+        clip.copy_(frames[numbers].transpose(0, 1))
+    return clips
 
 
 def ground_truth(annotated: Sequence[Video], classes: Sequence[str]) -> GroundTruth:
@@ -247,7 +266,7 @@ def epoch_batches(
 
 
 def load(
-    dataset: VideoDataset, batches: Sequence[list[int]], workers: int = 0, pin_memory: bool = False
+    dataset: Dataset[Sample], batches: Sequence[list[int]], workers: int = 0, pin_memory: bool = False
 ) -> Iterator[Batch]:
     """Yield the batches with these sample numbers, read by worker processes (0: by this one).
 
@@ -260,6 +279,8 @@ def load(
         num_workers=workers,
         collate_fn=Batch.collate,
         pin_memory=pin_memory,
+        # Otherwise it takes a number from the global generator, and a run resumed within an epoch takes one more.
+        generator=torch.Generator(),
     )
     try:
         yield from loader

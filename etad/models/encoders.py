@@ -16,10 +16,7 @@ from torchvision.models import video
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from etad.config import EncoderConfig, FramesConfig
-
-PIXEL_MEAN = (110.2008, 100.63983, 95.99475)
-PIXEL_STD = (58.14765, 56.46975, 55.332195)
-"""RGB, on the 0..255 scale (etad-spec section 1)."""
+from etad.data.transforms import PIXEL_MEAN, PIXEL_STD
 
 Stage = Callable[[Tensor], Tensor]
 TokenGrid = tuple[int, int, int]
