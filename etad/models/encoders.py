@@ -159,9 +159,13 @@ def _swin3d_t(frames: FramesConfig) -> Backbone:
 
 
 def _mvit_v2_s(frames: FramesConfig) -> Backbone:
-    net = video.mvit_v2_s(spatial_size=(frames.crop, frames.crop), temporal_size=frames.clip_frames)
+    net = video.mvit_v2_s()
     del net.head
-    grid = (net.pos_encoding.temporal_size, *net.pos_encoding.spatial_size)
+    # The network is built for 16x224x224, but its relative positions are interpolated: any token grid will do.
+    with torch.device("meta"):
+        probe = nn.Conv3d(3, 1, net.conv_proj.kernel_size, net.conv_proj.stride, net.conv_proj.padding)
+        time, height, width = probe(torch.empty(3, frames.clip_frames, frames.crop, frames.crop)).shape[1:]
+    grid = (time, height, width)
 
     def stem(x: Tensor) -> Tensor:
         return net.pos_encoding(net.conv_proj(x).flatten(2).transpose(1, 2))

@@ -1,0 +1,94 @@
+"""Configuration: the shipped files hold the published settings, and a mistake gets one helpful line."""
+
+from pathlib import Path
+
+import pytest
+
+from etad.config import load_config, parse_config
+from etad.errors import ConfigError
+from etad.resources import resource_folder
+
+SHIPPED = sorted(path.stem for path in resource_folder("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configs_load_and_survive_a_round_trip(name: str) -> None:
+    config = load_config(name)
+    assert config.name == name
+    assert parse_config(config.resolved(), "round trip") == config
+
+
+def test_published_end_to_end_settings() -> None:
+    config = load_config("anet_e2e")
+    step, train = config.step, config.train
+    assert (step.strategy, step.chunk, step.snippet_ratio, step.snippet_sampler) == ("sequential", 4, 0.3, "random")
+    assert step.proposal_ratio == 0.06
+    assert (train.batch, train.epochs, train.detector_lr, train.encoder_lr) == (4, 6, 5e-4, 5e-7)
+    assert (train.optimizer, train.weight_decay, train.lr_drop_epochs, train.seed) == ("adamw", 1e-4, (5,), 2023)
+    features = load_config("anet_features")
+    assert (features.train.batch, features.train.detector_lr) == (16, 1e-3)
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{next(iter(files))}.yaml"
+
+
+def test_children_override_their_parents(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        child="extends: parent.yaml\nstep: {chunk: 8}",
+        parent="extends: anet_e2e\nname: parent\nstep: {chunk: 2, snippet_ratio: 0.5}",
+    )
+    config = load_config(path, ["train.detector_lr=1e-2", "data.fps=15"])
+    assert config.name == "child"
+    assert (config.step.chunk, config.step.snippet_ratio, config.train.batch) == (8, 0.5, 4)
+    assert (config.train.detector_lr, config.data.fps) == (0.01, 15)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("step: {snipet_ratio: 0.3}", "step.snipet_ratio: unknown key; did you mean snippet_ratio?"),
+        ("model: {encoder: {frozen: 2}}", "model.encoder.frozen: unknown key; did you mean frozen_stages?"),
+        ("modle: {}", "modle: unknown key; did you mean model?"),
+        ("zzz: 1", "zzz: unknown key; valid keys here: name, data"),
+        ("train: {batch: many}", "train.batch: Input should be a valid integer"),
+        ("train: {batch: 0}", "train.batch: Input should be greater than or equal to 1"),
+        ("step: {snippet_ratio: 1.5}", "step.snippet_ratio: Input should be less than or equal to 1"),
+        ("step: {strategy: serial}", "step.strategy: Input should be 'sequential', 'joint'"),
+        ("step: 3", "step: must be a mapping of settings, not 3"),
+        ("- a\n- b", "must hold a mapping of sections, not list"),
+        ("step: [", "line 2: not valid YAML"),
+        ("extends: [a, b]", "extends: must be one file name"),
+        ("extends: nowhere.yaml", "no such config file"),
+        ("data: {folds: [a, b], fold: 3}", "fold is 3, but folds lists 2"),
+        ("postprocess: {classes: snippet}", "needs the section model.classifier"),
+        ("data: {input: frames, window: {}}", "data.window works on features only"),
+    ],
+)
+def test_a_mistake_gets_one_line(text: str, complaint: str, tmp_path: Path) -> None:
+    path = write(tmp_path, wrong=text + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert complaint in message
+    assert "\n" not in message
+
+
+def test_a_loop_of_parents_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, a="extends: b.yaml", b="extends: c.yaml", c="extends: a.yaml")
+    with pytest.raises(ConfigError, match=r"loop \(a\.yaml -> b\.yaml -> c\.yaml -> a\.yaml\)"):
+        load_config(path)
+
+
+def test_an_unknown_config_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean anet_e2e"):
+        load_config("anet_e2")
+
+
+@pytest.mark.parametrize("assignment", ["step.chunk", "=3", "step.chunk: 3"])
+def test_a_malformed_assignment_says_how_to_write_it(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="write it as key=value"):
+        load_config("anet_e2e", [assignment])
