@@ -43,6 +43,8 @@ class FramesConfig(Section):
     resize_width: Positive = 171
     crop: Positive = 112
     augment: Literal["none", "flip", "published"] = "published"
+    decoder: Literal["auto", "pyav", "torchcodec"] = "auto"
+    """What decodes the video; the frames are the same. auto: torchcodec where it is installed and works, else PyAV."""
 
 
 class WindowConfig(Section):
@@ -86,6 +88,8 @@ class DataConfig(Section):
     fps: PositiveFloat | None = None
     """Frame rate that ``stride_frames`` counts in. None: the annotation file's own."""
     frames: FramesConfig = FramesConfig()
+    cache: bool = False
+    """Decode each video once and keep its frames in memory, in every worker process; for small sets."""
     workers: NonNegative = 0
 
     @model_validator(mode="after")

@@ -3,16 +3,27 @@
 Frames are counted by decoding: the count in a file's header is missing, or one or two too high, in many real files.
 Frame numbers follow display order, whatever the timestamps say, so a variable frame rate does not change them.
 
-Decoding is PyAV's alone. torchcodec was tried: on 1,800 frames it was no faster than PyAV with one shared rescaler
-(1.0 s against 0.8 s, two cores), and it resizes to other pixels, so that results would depend on what is installed.
+Two decoders, one result. PyAV brings its own FFmpeg and reads every file. torchcodec, where it is installed and finds
+an FFmpeg, decodes the same packets in the same order; its raw pictures go through the same rescaler, so that frame
+numbers and pixels do not depend on what is installed. torchcodec's own ``Resize`` is not used: it converts to RGB
+before it shrinks, which changes pixels by about 1 of 255 on average, and single ones by up to 56. Nor are frames
+looked up by number: torchcodec numbers packets, and a packet that does not decode would shift all that follow.
+Files of codecs whose pixels depend on FFmpeg's version, whose first frame differs from PyAV's, or with a packet that
+gives no frame, are refused, and PyAV decodes them.
+
+What FFmpeg paints over damage inside a frame is a guess that its threads race for: such pixels, not their number,
+differ from run to run with either decoder.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from types import ModuleType, TracebackType
+from typing import Any, Literal, Self
 
 import av
 import numpy as np
@@ -26,7 +37,10 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from etad.config import FramesConfig
-from etad.errors import DataError, NothingToDoError
+from etad.errors import ConfigError, DataError, NothingToDoError
+
+DecoderName = Literal["auto", "pyav", "torchcodec"]
+"""Values of ``data.frames.decoder``."""
 
 SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg"),
@@ -36,6 +50,9 @@ SUFFIXES = (
 
 # Many undamaged files promise one or two frames more than they hold, so that is not a problem to report.
 _HEADER_SLACK = 2
+# Their standards fix every pixel. Elsewhere (MPEG-4 Part 2, MPEG-2, ...) FFmpeg versions differ by rounding, and
+# torchcodec's FFmpeg need not be PyAV's.
+_EXACT_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
 # What FFmpeg assumes where a file states no rate.
 _DEFAULT_RATE = Fraction(25)
 
@@ -116,6 +133,16 @@ class VideoReader:
     def promised_frames(self) -> int:
         """Frame count in the header; 0 where the format has none. Often one or two too high."""
         return self._stream.frames
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec, e.g. "h264"."""
+        return str(self._stream.codec_context.codec.canonical_name)
+
+    @property
+    def stream_index(self) -> int:
+        """Number of the video stream among all streams of the file."""
+        return self._stream.index
 
     @property
     def rate(self) -> Fraction:
@@ -226,7 +253,9 @@ def probe(path: Path) -> VideoInfo:
         return reader.info()
 
 
-def decode(path: Path, height: int, width: int, indices: Iterable[int] | None = None) -> Tensor:
+def decode(
+    path: Path, height: int, width: int, indices: Iterable[int] | None = None, decoder: DecoderName = "auto"
+) -> Tensor:
     """Decode frames, resized to ``height`` x ``width`` pixels without keeping the aspect.
 
     Resizing is FFmpeg's bilinear filter, which averages over the source pixels when it shrinks. A rotation that the
@@ -236,17 +265,19 @@ def decode(path: Path, height: int, width: int, indices: Iterable[int] | None = 
         path: video file.
         height, width: size of the result, pixels.
         indices: frame numbers, in any order, repeats allowed. None: every frame.
+        decoder: as ``data.frames.decoder``; it does not change the frames.
 
     Returns:
         uint8 RGB ``[F, 3, height, width]``, F the number of indices or of frames. Only frames asked for are kept.
 
     Raises:
-        DataError: nothing decodes, or a frame asked for does not exist.
+        DataError: nothing decodes, a frame asked for does not exist, or torchcodec was asked for and refuses the file.
+        ConfigError: torchcodec was asked for and is not there.
     """
     if indices is None:
-        return _decode_distinct(path, height, width, None)[0]
+        return _decode_distinct(path, height, width, None, decoder)[0]
     distinct, where = np.unique(np.fromiter(indices, np.int64), return_inverse=True)
-    frames, count = _decode_distinct(path, height, width, distinct)
+    frames, count = _decode_distinct(path, height, width, distinct, decoder)
     if len(distinct) and (distinct[0] < 0 or distinct[-1] >= count):
         outside = distinct[0] if distinct[0] < 0 else distinct[-1]
         raise DataError(f"{path}: frame {outside} was asked for, but the frames that decode are 0..{count - 1}")
@@ -261,7 +292,8 @@ def read_snippets(path: Path, snippets: int, config: FramesConfig) -> tuple[Tens
         ``index`` int64 ``[snippets, config.clip_frames]``: ``frames[index]`` are the snippets, ``[N, T, 3, H, W]``.
 
     Raises:
-        DataError: nothing decodes.
+        DataError: nothing decodes, or ``config.decoder`` is "torchcodec" and it refuses the file.
+        ConfigError: ``config.decoder`` is "torchcodec" and it is not there.
     """
     with VideoReader(path) as reader:
         expected = max(reader.count_packets(), 1)
@@ -269,25 +301,175 @@ def read_snippets(path: Path, snippets: int, config: FramesConfig) -> tuple[Tens
     for _ in range(2):
         numbers = snippet_indices(expected, snippets, config.clip_frames)
         distinct, where = np.unique(numbers, return_inverse=True)
-        frames, count = _decode_distinct(path, config.resize_height, config.resize_width, distinct)
+        frames, count = _decode_distinct(path, config.resize_height, config.resize_width, distinct, config.decoder)
         if count == expected:
             return frames, torch.from_numpy(where.reshape(numbers.shape))
         expected = count
     raise DataError(f"{path}: gave a different number of frames each time it was read; is it still being written?")
 
 
-def _decode_distinct(path: Path, height: int, width: int, wanted: npt.NDArray[np.int64] | None) -> tuple[Tensor, int]:
+def torchcodec_decoders(name: DecoderName = "auto") -> ModuleType | None:
+    """Return ``torchcodec.decoders`` where decoder ``name`` should be tried with it, or None for PyAV.
+
+    Call it before a long run: a wish that cannot be met comes out at once.
+
+    Raises:
+        ConfigError: ``name`` is "torchcodec", and it is not there.
+    """
+    found = None if name == "pyav" else _import_torchcodec()
+    if name == "torchcodec" and found is None:
+        raise ConfigError(
+            "data.frames.decoder: torchcodec 0.17 or newer is not installed, or finds no FFmpeg libraries; "
+            "pip install 'etad-bench[torchcodec]' and FFmpeg, or set it to auto"
+        )
+    return found
+
+
+@functools.cache
+def _import_torchcodec() -> ModuleType | None:
+    try:
+        package = importlib.import_module("torchcodec")
+        decoders = importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError):
+        # Without FFmpeg older versions fail so; 0.17 imports, and says that it found none.
+        return None
+    usable = getattr(package, "ffmpeg_major_version", None) is not None and hasattr(decoders, "Demuxer")
+    return decoders if usable else None
+
+
+class _RefusedError(Exception):
+    """torchcodec does not decode this file, or not to what PyAV would give."""
+
+
+# A frame that is made only when it is wanted. Use it before the next one: they may share memory.
+_Picture = Callable[[], VideoFrame]
+
+
+def _decode_distinct(
+    path: Path, height: int, width: int, wanted: npt.NDArray[np.int64] | None, decoder: DecoderName
+) -> tuple[Tensor, int]:
     """Return the frames numbered in ``wanted`` (None: all) in order, and how many frames the video has."""
+    library = torchcodec_decoders(decoder)
+    if library is not None:
+        try:
+            return _collect(_torchcodec_pictures(path, library, height, width), height, width, wanted)
+        except _RefusedError as refusal:
+            if decoder == "torchcodec":
+                raise DataError(
+                    f"{path}: torchcodec does not decode it as PyAV does ({refusal}); set data.frames.decoder to auto"
+                ) from None
+    return _collect(_pyav_pictures(path), height, width, wanted)
+
+
+def _collect(
+    pictures: Iterable[_Picture], height: int, width: int, wanted: npt.NDArray[np.int64] | None
+) -> tuple[Tensor, int]:
     keep = None if wanted is None else set(wanted.tolist())
     kept: list[Tensor] = []
+    count = 0
     # One rescaler for all frames: `frame.reformat` sets up a new one every time, which takes ten times as long.
     rescaler = VideoReformatter()
-    with VideoReader(path) as reader:
-        for number, frame in enumerate(reader):
-            if keep is None or number in keep:
-                kept.append(_resized(rescaler, frame, height, width))
-        count = reader.info().frames
+    for picture in pictures:
+        if keep is None or count in keep:
+            kept.append(_resized(rescaler, picture(), height, width))
+        count += 1
     return torch.stack(kept) if kept else torch.empty(0, 3, height, width, dtype=torch.uint8), count
+
+
+def _pyav_pictures(path: Path) -> Iterator[_Picture]:
+    with VideoReader(path) as reader:
+        for frame in reader:
+            yield functools.partial(_itself, frame)
+        reader.info()  # raises where there was no frame
+
+
+def _itself(frame: VideoFrame) -> VideoFrame:
+    return frame
+
+
+def _torchcodec_pictures(path: Path, library: ModuleType, height: int, width: int) -> Iterator[_Picture]:
+    """Yield the frames that torchcodec decodes.
+
+    Raises:
+        DataError: PyAV cannot open the file either.
+        _RefusedError: the codec is not exact, torchcodec fails, the first frame is not PyAV's at ``height`` x
+            ``width``, or some packet gave no frame.
+    """
+    with VideoReader(path) as reader:
+        expected = reader.count_packets()
+    with VideoReader(path) as reader:
+        if reader.codec not in _EXACT_CODECS:
+            raise _RefusedError(f"its codec is {reader.codec}")
+        first = next(iter(reader), None)
+        stream = reader.stream_index
+    if first is None:
+        raise _RefusedError("its first frame does not decode")
+    canvas = _Canvas(first)
+    count = 0
+    for raw in _raw_frames(path, library, stream):
+        if count == 0:
+            canvas.paint(raw)
+            ours, theirs = (_resized(VideoReformatter(), frame, height, width) for frame in (first, canvas.frame))
+            if not torch.equal(ours, theirs):
+                raise _RefusedError("its first frame has other pixels")
+        yield functools.partial(canvas.paint, raw)
+        count += 1
+    if count != expected:
+        raise _RefusedError(f"{count} frames from {expected} packets")
+
+
+def _raw_frames(path: Path, library: ModuleType, stream: int) -> Iterator[Any]:
+    """Yield torchcodec's ``RawFrame`` objects of a stream, in display order."""
+    with _refusals():
+        demuxer = library.Demuxer(str(path), streams=stream)
+        decoder = demuxer.streams[0].make_decoder("cpu", num_ffmpeg_threads=0)
+        for packet in demuxer:
+            yield from decoder.decode(packet)
+        yield from decoder.drain()
+
+
+class _Canvas:
+    """A PyAV frame that torchcodec's raw frames are copied into, one after the other, for PyAV to rescale.
+
+    It is made from a frame of PyAV's and keeps what that says about colours, interlacing and rotation.
+
+    Raises:
+        _RefusedError: the pixel format is not planar YUV.
+    """
+
+    def __init__(self, like: VideoFrame) -> None:
+        kind = like.format.name
+        if not kind.startswith("yuv") or len(like.planes) != len(like.format.components):
+            raise _RefusedError(f"its pixel format is {kind}")
+        # There and back is the way to get a frame with the same properties and memory of its own.
+        with _refusals():
+            self.frame = like.reformat(format="rgb24").reformat(format=kind)
+        planes: Iterable[Any] = self.frame.planes
+        self._planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in planes]
+
+    def paint(self, raw: Any) -> VideoFrame:
+        """Copy ``raw`` into the frame and return it.
+
+        Raises:
+            _RefusedError: ``raw`` has another size or pixel format.
+        """
+        with _refusals():
+            shape = (raw.pixel_format, raw.width, raw.height)
+            planes = [plane.numpy() for plane in raw.planes]
+        if shape != (self.frame.format.name, self.frame.width, self.frame.height):
+            raise _RefusedError("its pictures change their size or pixel format")
+        for target, plane in zip(self._planes, planes, strict=True):
+            target.view(plane.dtype)[: plane.shape[0], : plane.shape[1]] = plane
+        return self.frame
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn torchcodec's errors into a refusal of one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, av.error.FFmpegError) as error:
+        raise _RefusedError((str(error).splitlines() or ["no reason given"])[0]) from None
 
 
 def _resized(rescaler: VideoReformatter, frame: VideoFrame, height: int, width: int) -> Tensor:

@@ -1,18 +1,21 @@
 """Frame numbers of snippets, and decoding of sound and awkward files."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etad.config import FramesConfig
 from etad.data import videos
-from etad.errors import DataError, NothingToDoError
+from etad.errors import ConfigError, DataError, NothingToDoError
 from tests.etad import make_videos
 
 REAL_VIDEOS = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
@@ -261,3 +264,261 @@ def test_real_video_decodes(path: Path) -> None:
     assert index.shape == (4, 4)
     assert int(index.max()) == frames.shape[0] - 1
     assert frames.float().std() > 5
+
+
+class FakeRaw:
+    """A stand-in for torchcodec's RawFrame: a frame's planes without padding."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self.pixel_format, self.width, self.height = frame.format.name, frame.width, frame.height
+        kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
+        self.planes = [
+            torch.from_numpy(np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width].copy())
+            for plane in frame.planes
+        ]
+
+
+class FakeDemuxer:
+    """A stand-in for torchcodec's Demuxer, its stream and its decoder, on top of PyAV."""
+
+    opened = 0
+
+    def __init__(self, path: str, *, streams: int) -> None:
+        type(self).opened += 1
+        self._container = av.open(path)
+        self._stream = self._container.streams[streams]
+        self.streams = [self]
+
+    def make_decoder(self, device: str, *, num_ffmpeg_threads: int) -> "FakeDemuxer":
+        return self
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
+
+    def decode(self, packet: av.Packet | None) -> list[FakeRaw]:
+        return [FakeRaw(frame) for frame in self._stream.decode(packet)]
+
+    def drain(self) -> list[FakeRaw]:
+        return self.decode(None)
+
+
+class RefusesFile(FakeDemuxer):
+    def __init__(self, path: str, *, streams: int) -> None:
+        raise ValueError("no such thing\nwith details")
+
+
+class RefusesPacket(FakeDemuxer):
+    def decode(self, packet: av.Packet | None) -> list[FakeRaw]:
+        raise RuntimeError("Failed to send packet")
+
+
+class LosesFrame(FakeDemuxer):
+    def drain(self) -> list[FakeRaw]:
+        return super().drain()[:-1]
+
+
+class DecodesOtherwise(FakeDemuxer):
+    def decode(self, packet: av.Packet | None) -> list[FakeRaw]:
+        found = super().decode(packet)
+        for raw in found:
+            raw.planes[0] += 3
+        return found
+
+
+class ChangesSize(FakeDemuxer):
+    def drain(self) -> list[FakeRaw]:
+        found = super().drain()
+        found[-1].width += 2
+        return found
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[FakeDemuxer]], None]:
+    """Return a function that puts a demuxer class in torchcodec's place."""
+
+    def install(demuxer: type[FakeDemuxer]) -> None:
+        demuxer.opened = 0
+        monkeypatch.setattr(videos, "_import_torchcodec", lambda: SimpleNamespace(Demuxer=demuxer))
+
+    return install
+
+
+def write_ten_bits(path: Path) -> Path:
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 50, 34, "yuv422p10le"
+        for number in range(5):
+            sink.mux(stream.encode(make_videos.grey(number, 50, 34).reformat(format="yuv422p10le")))
+        sink.mux(stream.encode(None))
+    return path
+
+
+def write_second_of_two(path: Path) -> Path:
+    with av.open(str(path), "w") as sink:
+        streams = [sink.add_stream("libx264", rate=10) for _ in range(2)]
+        for stream, size, flags in zip(streams, (16, 48), (Disposition(0), Disposition.default), strict=True):
+            stream.width, stream.height, stream.pix_fmt, stream.disposition = size, size, "yuv420p", flags
+        for stream in streams:
+            for number in range(stream.width // 8):
+                sink.mux(stream.encode(make_videos.grey(number, stream.width, stream.height)))
+            sink.mux(stream.encode(None))
+    return path
+
+
+READABLE: list[Callable[[Path], Path]] = [
+    lambda folder: make_videos.write_video(folder / "a.mp4", 20),
+    lambda folder: make_videos.write_video(folder / "a.mp4", 1),
+    lambda folder: make_videos.write_video(folder / "a.mp4", 7, size=(50, 34)),
+    lambda folder: make_videos.write_video(folder / "a.mkv", 7, times_ms=[0, 40, 80, 1000, 1040, 3000, 3100]),
+    lambda folder: make_videos.write_rotated(folder / "a.mp4"),
+    lambda folder: write_second_of_two(folder / "a.mkv"),
+    lambda folder: write_ten_bits(folder / "a.mp4"),
+]
+
+
+@pytest.mark.parametrize("make", READABLE)
+def test_torchcodec_gives_the_same_frames(
+    tmp_path: Path, fake: Callable[[type[FakeDemuxer]], None], make: Callable[[Path], Path]
+) -> None:
+    path = make(tmp_path)
+    count = videos.probe(path).frames
+    fake(FakeDemuxer)
+
+    for height, width, indices in ((16, 20, None), (9, 7, [count - 1, 0, count - 1]), (8, 8, [])):
+        expected = videos.decode(path, height, width, indices, decoder="pyav")
+        assert FakeDemuxer.opened == 0
+        assert torch.equal(videos.decode(path, height, width, indices, decoder="torchcodec"), expected)
+        assert torch.equal(videos.decode(path, height, width, indices), expected)
+        assert FakeDemuxer.opened == 2
+        FakeDemuxer.opened = 0
+
+
+def test_read_snippets_with_torchcodec(tmp_path: Path, fake: Callable[[type[FakeDemuxer]], None]) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 24)
+    expected = videos.read_snippets(path, 3, SMALL.model_copy(update={"decoder": "pyav"}))
+    fake(FakeDemuxer)
+
+    for decoder in ("auto", "torchcodec"):
+        frames, index = videos.read_snippets(path, 3, SMALL.model_copy(update={"decoder": decoder}))
+
+        assert torch.equal(frames, expected[0])
+        assert torch.equal(index, expected[1])
+    assert FakeDemuxer.opened == 2
+
+
+@pytest.mark.parametrize(
+    ("demuxer", "reason"),
+    [
+        (RefusesFile, "no such thing"),
+        (RefusesPacket, "Failed to send packet"),
+        (LosesFrame, "19 frames from 20 packets"),
+        (DecodesOtherwise, "its first frame has other pixels"),
+        (ChangesSize, "its pictures change their size"),
+    ],
+)
+def test_pyav_decodes_what_torchcodec_refuses(
+    tmp_path: Path, fake: Callable[[type[FakeDemuxer]], None], demuxer: type[FakeDemuxer], reason: str
+) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 20)
+    expected = videos.decode(path, 8, 8, decoder="pyav")
+    fake(demuxer)
+
+    assert torch.equal(videos.decode(path, 8, 8), expected)
+    with pytest.raises(
+        DataError, match=rf"a\.mp4: torchcodec does not .*\({reason}.*\); set data\.frames\.decoder"
+    ) as caught:
+        videos.decode(path, 8, 8, decoder="torchcodec")
+    assert "\n" not in str(caught.value)
+
+
+def test_codec_whose_pixels_depend_on_the_version_is_left_to_pyav(
+    tmp_path: Path, fake: Callable[[type[FakeDemuxer]], None]
+) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for number in range(4):
+            sink.mux(stream.encode(make_videos.grey(number, 48, 32)))
+        sink.mux(stream.encode(None))
+    fake(FakeDemuxer)
+
+    assert make_videos.numbers_of(videos.decode(path, 8, 8)) == list(range(4))
+    assert FakeDemuxer.opened == 0
+    with pytest.raises(DataError, match="its codec is mpeg4"):
+        videos.decode(path, 8, 8, decoder="torchcodec")
+
+
+@pytest.mark.parametrize("failure", [ImportError("none"), OSError("no libavutil.so"), RuntimeError("no FFmpeg")])
+def test_torchcodec_that_does_not_import_is_absent(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    def refuse(name: str) -> ModuleType:
+        raise failure
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+
+    assert videos._import_torchcodec.__wrapped__() is None
+
+
+@pytest.mark.parametrize(
+    ("package", "present"),
+    [
+        (SimpleNamespace(ffmpeg_major_version=8, Demuxer=FakeDemuxer), True),
+        (SimpleNamespace(ffmpeg_major_version=None, Demuxer=FakeDemuxer), False),
+        (SimpleNamespace(ffmpeg_major_version=8), False),
+        (SimpleNamespace(), False),
+    ],
+)
+def test_torchcodec_needs_ffmpeg_and_the_demuxer(
+    monkeypatch: pytest.MonkeyPatch, package: SimpleNamespace, present: bool
+) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: package)
+
+    assert (videos._import_torchcodec.__wrapped__() is package) == present
+
+
+def test_torchcodec_asked_for_and_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_videos.write_video(tmp_path / "a.mp4", 20)
+    monkeypatch.setattr(videos, "_import_torchcodec", lambda: None)
+
+    assert make_videos.numbers_of(videos.decode(path, 8, 8)) == list(range(20))
+    for read in (
+        lambda: videos.torchcodec_decoders("torchcodec"),
+        lambda: videos.decode(path, 8, 8, decoder="torchcodec"),
+        lambda: videos.read_snippets(path, 2, SMALL.model_copy(update={"decoder": "torchcodec"})),
+    ):
+        with pytest.raises(ConfigError, match=r"^data\.frames\.decoder: .*etad-bench\[torchcodec\]") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+needs_torchcodec = pytest.mark.skipif(videos.torchcodec_decoders() is None, reason="torchcodec is not installed")
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("make", READABLE)
+def test_real_torchcodec_gives_the_same_frames(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path)
+
+    for height, width in ((16, 20), (128, 171)):
+        expected = videos.decode(path, height, width, decoder="pyav")
+        assert torch.equal(videos.decode(path, height, width, decoder="torchcodec"), expected)
+
+
+@needs_torchcodec
+def test_real_torchcodec_and_a_truncated_file(tmp_path: Path) -> None:
+    path = make_videos.write_truncated(tmp_path / "a.mp4", 30, keep=0.6)
+
+    assert len(videos.decode(path, 8, 8)) == videos.probe(path).frames
+
+
+@needs_torchcodec
+@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="the shared real videos are not here")
+@pytest.mark.parametrize("path", sorted(REAL_VIDEOS.glob("*")), ids=lambda path: path.stem)
+def test_real_torchcodec_decodes_a_real_video_to_the_same_pixels(path: Path) -> None:
+    expected = videos.decode(path, 128, 171, decoder="pyav")
+
+    assert torch.equal(videos.decode(path, 128, 171), expected)
+    with videos.VideoReader(path) as reader:
+        exact = reader.codec == "h264"
+    if exact:
+        assert torch.equal(videos.decode(path, 128, 171, decoder="torchcodec"), expected)
