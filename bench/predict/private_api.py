@@ -1,0 +1,75 @@
+"""The parts of torch without a promise of stability that the tracing needs, in one place, and a probe of them.
+
+A release of torch that changes one of them must stop the prediction, never shift it silently: ``probe`` runs once
+before the first trace.
+"""
+
+import functools
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["FakeTensorMode", "SteppingScaler", "TorchDispatchMode", "probe", "reads_a_value", "storage_id"]
+
+
+class PrivateApiError(RuntimeError):
+    """This release of torch does not behave as the tracing needs."""
+
+
+class SteppingScaler(torch.amp.GradScaler):
+    """A gradient scaler that never skips a step. The true one reads a flag from the device, which has no value here."""
+
+    def _maybe_opt_step(self, optimizer: torch.optim.Optimizer, optimizer_state: Any, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)
+
+
+def storage_id(tensor: Tensor) -> int:
+    """Return the identity of a tensor's storage: equal for views, and reused once the storage has died."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def reads_a_value(operator: Any) -> bool:
+    """Tell whether an operator brings a tensor's value to the host, which a fake tensor does not have."""
+    return operator is torch.ops.aten._local_scalar_dense.default
+
+
+@functools.cache
+def probe() -> None:
+    """Check every assumption on a few bytes.
+
+    Raises:
+        PrivateApiError: naming the assumption that does not hold.
+    """
+    seen: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return 1.0 if reads_a_value(func) else func(*args, **(kwargs or {}))
+
+    with FakeTensorMode(allow_non_fake_inputs=True), Watch():
+        tensor = torch.ones(3, 5)
+        view = tensor[1:]
+        _require(tensor.untyped_storage().nbytes() == 60, "a fake tensor's storage has the size of a real one")
+        _require(storage_id(tensor) == storage_id(view), "views of a fake tensor share its storage")
+        ended: list[None] = []
+        reference = weakref.ref(tensor.untyped_storage(), lambda _: ended.append(None))
+        del tensor
+        _require(not ended, "a storage lives as long as its last view")
+        _require(view.sum().item() == 1.0, "reading a value can be answered by a dispatch mode")
+        del view
+        _require(bool(ended) and reference() is None, "the end of a fake tensor's storage can be observed")
+        weight = torch.nn.Parameter(torch.ones(2, 2))
+        (torch.randperm(2, generator=torch.Generator()).float() @ weight).sum().backward()
+        _require(weight.grad is not None, "a backward pass runs on fake tensors")
+    _require("aten.mv.default" in seen or "aten.mm.default" in seen, "a dispatch mode sees the operators")
+    _require(callable(getattr(torch.amp.GradScaler, "_maybe_opt_step", None)), "GradScaler has _maybe_opt_step")
+
+
+def _require(holds: bool, assumption: str) -> None:
+    if not holds:
+        raise PrivateApiError(f"torch {torch.__version__}: it no longer holds that {assumption}; see bench/predict")

@@ -1,0 +1,502 @@
+"""The real training step on fake tensors, and every allocation that it makes.
+
+Fake tensors (``FakeTensorMode``) have shapes, dtypes and storages but no memory and no values, so a step of the
+full-size model runs in seconds on any machine. A dispatch mode sees every operator; a storage that it has not seen
+before is an allocation, and a weak reference tells of its end. Which phase runs is told by the step itself (it
+announces its phases to listeners), which module by hooks, and what an allocation is for by who holds it:
+
+    parameter        parameters and buffers of the model
+    gradient         what the parameters' ``grad`` holds when the optimizer begins
+    optimizer_state  what the optimizer's state holds after its step
+    input            the batch
+    activation       what the forward pass made and a backward pass finds still there
+    workspace        everything else: intermediate results, and scratch of the libraries
+    host             lies in the host's memory in a real run (counters of the optimizer, random draws)
+
+Draws: the step runs on fake tensors with its real generators, but samplers that look at values cannot run. They are
+replaced by ``random`` with the same number of proposals or snippets, on which alone the memory depends.
+"""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from bench.predict.allocator import Event
+from bench.predict.private_api import (
+    FakeTensorMode,
+    SteppingScaler,
+    TorchDispatchMode,
+    probe,
+    reads_a_value,
+    storage_id,
+)
+from bench.predict.repetition import RepeatedForward
+from etad.config import Config
+from etad.data.batch import Batch
+from etad.models.etad import Etad
+from etad.proposals import dense_grid, sample_proposals
+from etad.seeding import stream
+from etad.step import Phase, TrainingStep
+from etad.train import build_optimizer
+
+
+class Category(StrEnum):
+    """What an allocation is for; see the module's text."""
+
+    PARAMETER = "parameter"
+    GRADIENT = "gradient"
+    OPTIMIZER_STATE = "optimizer_state"
+    INPUT = "input"
+    ACTIVATION = "activation"
+    WORKSPACE = "workspace"
+    HOST = "host"
+
+
+@dataclass
+class Allocation:
+    """One allocation. Its category is settled later than its size.
+
+    Attributes:
+        size_bytes: bytes asked for.
+        category: what it is for.
+        module: path of the module that ran, forward or backward; "" outside any.
+        operator: what made it, e.g. "aten.convolution.default".
+        shape: of the tensor that was made, for the reader.
+        uncertain: a bound on scratch whose size cannot be known here; a prediction is made with and without.
+    """
+
+    size_bytes: int
+    category: Category
+    module: str
+    operator: str
+    shape: tuple[int, ...]
+    uncertain: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """The events of one phase of a step; ``phase`` is None before the first phase and between phases."""
+
+    phase: Phase | None
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a run allocates.
+
+    Attributes:
+        allocations: by key of the events.
+        setup: the parameters.
+        first: the first step, in which the optimizer makes its state.
+        steady: any later step.
+        operators: number of operators that were traced.
+    """
+
+    allocations: Sequence[Allocation]
+    setup: tuple[Event, ...]
+    first: tuple[Part, ...]
+    steady: tuple[Part, ...]
+    operators: int
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down allocations and their ends, of fake and of real tensors alike.
+
+    Attributes:
+        allocations: by key. Repeated ones share one entry.
+        events: in order.
+        phase: the phase of the step, told by ``PhaseEvents``; with the number of phases so far, so that it is unique.
+        in_backward: whether a backward pass is running.
+        backward_passes: number of those that ended.
+        backward_ended_at: number of events when the last one ended.
+        operators: number of operators seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allocations: list[Allocation] = []
+        self.events: list[Event] = []
+        self.phase: tuple[Phase | None, int] = (None, 0)
+        self.in_backward = False
+        self.backward_passes = 0
+        self.backward_ended_at = 0
+        self.operators = 0
+        self._default = Category.WORKSPACE
+        self._scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]] | None = None
+        self._modules: list[str] = []
+        self._backward_module = ""
+        self._keys: dict[int, int] = {}
+        self._references: dict[int, weakref.ref[Any]] = {}
+        self._paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator and note the storages it made."""
+        kwargs = kwargs or {}
+        if reads_a_value(func):
+            return self._value(func, args)
+        result = func(*args, **kwargs)
+        if func is torch.ops.prim.device.default or self._paused:
+            return result
+        self.operators += 1
+        category = self._default if kwargs.get("generator") is None else Category.HOST
+        for tensor in _tensors(result):
+            self._note(tensor, category, func)
+        if self._scratch is not None:
+            for size_bytes, uncertain in self._scratch(func, args, result):
+                self._note_scratch(size_bytes, uncertain, func)
+        return result
+
+    def watch_scratch(self, scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]]) -> None:
+        """Let ``scratch(operator, arguments, result)`` add bytes (and whether they are a bound) that an operator uses
+        while it runs."""
+        self._scratch = scratch
+
+    @contextmanager
+    def allocating(self, category: Category) -> Iterator[None]:
+        """Give what is allocated inside a category."""
+        before, self._default = self._default, category
+        yield
+        self._default = before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Note nothing inside."""
+        before, self._paused = self._paused, True
+        yield
+        self._paused = before
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Around a backward pass: what the forward pass left alive is its activations."""
+        for key in self._keys.values():
+            allocation = self.allocations[key]
+            if allocation.category is Category.WORKSPACE:
+                allocation.category = Category.ACTIVATION
+        self.in_backward = True
+        yield
+        self.in_backward = False
+        self.backward_passes += 1
+        self.backward_ended_at = len(self.events)
+        self._backward_module = ""
+
+    def adopt(self, tensor: Tensor, category: Category, module: str = "") -> None:
+        """Note a tensor that exists already."""
+        self._modules.append(module)
+        self._note(tensor, category, "setup")
+        self._modules.pop()
+
+    def label(self, tensors: Iterable[Tensor | None], category: Category) -> None:
+        """Settle what the storages of ``tensors`` are for."""
+        for tensor in tensors:
+            key = None if tensor is None else self._keys.get(storage_id(tensor))
+            if key is not None:
+                self.allocations[key].category = category
+
+    def key_of(self, tensor: Tensor) -> int | None:
+        """Return the key of a tensor's storage; None if it was not noted."""
+        return self._keys.get(storage_id(tensor))
+
+    def repeat(self, key: int) -> int:
+        """Note an allocation like that of ``key``; return its key. It ends with ``end``."""
+        self.allocations.append(self.allocations[key])
+        self.events.append(Event(len(self.allocations) - 1, self.allocations[key].size_bytes))
+        return len(self.allocations) - 1
+
+    def attach(self, tensor: Tensor, key: int) -> None:
+        """Let the allocation ``key``, which ``repeat`` noted, end with ``tensor``'s storage."""
+        storage = tensor.untyped_storage()
+        identity = storage_id(tensor)
+        self._keys[identity] = key
+        self._references[identity] = weakref.ref(storage, lambda _: self._end(identity, key))
+
+    def end(self, key: int) -> None:
+        """Note the end of an allocation that no tensor stands for."""
+        self.events.append(Event(key, 0))
+
+    def end_early(self, tensor: Tensor) -> None:
+        """Note the end of a tensor now, though Python holds it a little longer."""
+        identity = storage_id(tensor)
+        self._references.pop(identity)
+        self.events.append(Event(self._keys.pop(identity), 0))
+
+    def follow_modules(self, root: nn.Module) -> None:
+        """Register hooks that tell which of ``root``'s modules is running, in forward and in backward passes."""
+        for name, module in root.named_modules():
+            module.register_forward_pre_hook(lambda _, args, name=name: self._modules.append(name))
+            module.register_forward_hook(lambda _, args, out, name=name: self._leave(name, out), always_call=True)
+
+    def _leave(self, name: str, output: Any) -> None:
+        self._modules.pop()
+        for tensor in _tensors(output):
+            if tensor.grad_fn is not None:
+                tensor.grad_fn.register_prehook(lambda _, name=name: self._enter_backward(name))
+
+    def _enter_backward(self, name: str) -> None:
+        self._backward_module = name
+
+    def _note(self, tensor: Tensor, category: Category, operator: Any) -> None:
+        identity = storage_id(tensor)
+        if identity in self._keys:
+            return
+        size_bytes = tensor.untyped_storage().nbytes()
+        if size_bytes:
+            self._append(Allocation(size_bytes, category, self._module, str(operator), tuple(tensor.shape)))
+            self.attach(tensor, len(self.allocations) - 1)
+
+    def _note_scratch(self, size_bytes: int, uncertain: bool, operator: Any) -> None:
+        name = f"scratch of {operator}"
+        self._append(Allocation(size_bytes, Category.WORKSPACE, self._module, name, (size_bytes,), uncertain))
+        self.end(len(self.allocations) - 1)
+
+    def _append(self, allocation: Allocation) -> None:
+        self.events.append(Event(len(self.allocations), allocation.size_bytes))
+        self.allocations.append(allocation)
+
+    @property
+    def _module(self) -> str:
+        return self._modules[-1] if self._modules else self._backward_module
+
+    def _end(self, identity: int, key: int) -> None:
+        # A reference that end_early dropped is not called any more.
+        del self._keys[identity], self._references[identity]
+        self.events.append(Event(key, 0))
+
+    @staticmethod
+    def _value(func: Any, args: Sequence[Any]) -> Any:
+        # A fake value: it may scale a number, but nothing that decides about memory depends on one.
+        return 1.0 if args[0].is_floating_point() else 1
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list):
+        for item in result:
+            yield from _tensors(item)
+    elif isinstance(result, dict):
+        yield from _tensors(list(result.values()))
+
+
+class _BackwardWatch(TorchFunctionMode):
+    """Tells the recorder when a backward pass begins and ends."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.backward:
+            # Recomputation inside the backward pass needs the modes again.
+            with self._recorder.backward(), self:
+                return torch.autograd.backward(args[0], *args[1:], **_without_inputs(kwargs))
+        return func(*args, **kwargs)
+
+
+def _without_inputs(kwargs: dict[str, Any]) -> dict[str, Any]:
+    renamed = {"gradient": "grad_tensors"}
+    return {renamed.get(name, name): value for name, value in kwargs.items() if value is not None}
+
+
+class PhaseEvents:
+    """A step's listener: cuts the recorder's events into phases."""
+
+    def __init__(self, recorder: Recorder, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._recorder, self._model, self._optimizer = recorder, model, optimizer
+        self._parts: list[Part] = []
+        self._from = 0
+
+    def begin(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        self._cut(None)
+        self._recorder.phase = (phase, self._recorder.phase[1] + 1)
+        if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
+            self._recorder.label((p.grad for p in self._model.parameters()), Category.GRADIENT)
+
+    def end(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
+            for state in self._optimizer.state.values():
+                held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+                # Unless the optimizer is fused or capturable, its step counters are tensors on the host.
+                self._recorder.label([held.pop("step", None)], Category.HOST)
+                self._recorder.label(held.values(), Category.OPTIMIZER_STATE)
+        self._cut(phase)
+
+    def take(self) -> tuple[Part, ...]:
+        """Return the parts since the last call."""
+        self._cut(None)
+        parts, self._parts = tuple(self._parts), []
+        return parts
+
+    def _cut(self, phase: Phase | None) -> None:
+        events = tuple(self._recorder.events[self._from :])
+        self._from = len(self._recorder.events)
+        if events or phase is not None:
+            self._parts.append(Part(phase, events))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a device differs from what is traced (see device_rules.py). The default is a CPU, which does not.
+
+    Attributes:
+        functions: a mode that replaces calls; None for none.
+        scratch: see ``Recorder.watch_scratch``; None for none.
+        foreach: whether the optimizer works on all tensors of a group at once, as it does by default on a GPU.
+        host_memory: whether tensors of the host count.
+    """
+
+    functions: Callable[[], TorchFunctionMode] | None = None
+    scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]] | None = None
+    foreach: bool = False
+    host_memory: bool = True
+
+
+ON_CPU = Rules()
+
+
+def trace_training(config: Config, classes: int = 200, rules: Rules = ON_CPU, shortcut: bool = True) -> Trace:
+    """Trace the first and a later training step of an experiment.
+
+    Args:
+        config: the experiment. Neither data nor weight files are needed.
+        classes: number of classes, which only the snippet classifier uses.
+        rules: the device.
+        shortcut: trace identical encoder calls once (see repetition.py). The events are the same without, only slower.
+    """
+    probe()
+    config = value_free(config)
+    recorder = Recorder()
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
+        model = Etad(config, classes).train()
+    for name, module in _in_order_of_transfer(model):
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            recorder.adopt(tensor, Category.PARAMETER, name)
+    optimizer = build_optimizer(model, config.train)
+    for group in optimizer.param_groups:
+        group["foreach"] = rules.foreach
+    phases = PhaseEvents(recorder, model, optimizer)
+    step = TrainingStep(model, optimizer, config, [phases])
+    if step.scaler.is_enabled():
+        step.scaler = SteppingScaler("cpu")
+    recorder.follow_modules(model)
+    if shortcut and model.feature_extractor is not None:
+        RepeatedForward.install(model.feature_extractor, recorder)
+    if rules.scratch is not None:
+        recorder.watch_scratch(rules.scratch)
+
+    steps: list[tuple[Part, ...]] = []
+    setup = tuple(recorder.events)
+    phases.take()
+    with ExitStack() as modes, _without_garbage_collection():
+        modes.enter_context(fake)
+        modes.enter_context(recorder)
+        modes.enter_context(_BackwardWatch(recorder))
+        if rules.functions is not None:
+            modes.enter_context(rules.functions())
+        for _ in range(2):
+            with recorder.allocating(Category.INPUT):
+                batch = fake_batch(config)
+            step(batch, _streams(batch))
+            del batch
+            steps.append(phases.take())
+    trace = Trace(recorder.allocations, setup, steps[0], steps[1], recorder.operators)
+    return trace if rules.host_memory else without_host(trace)
+
+
+def value_free(config: Config) -> Config:
+    """Return the experiment with the same memory, but with samplers that need no values, and no weight file."""
+    proposals = proposal_count(config)
+    total = len(dense_grid(config.data.length, config.model.detector.max_duration))
+    step = config.step.model_copy(
+        update={
+            "proposal_sampler": "random",
+            # Half a proposal more, so that rounding down gives the number again.
+            "proposal_ratio": 1.0 if proposals == total else (proposals + 0.5) / total,
+            "snippet_sampler": "random",
+        }
+    )
+    encoder = config.model.encoder.model_copy(update={"weights": None})
+    return config.model_copy(update={"step": step, "model": config.model.model_copy(update={"encoder": encoder})})
+
+
+def proposal_count(config: Config) -> int:
+    """Return how many proposals per video a training step draws."""
+    grid = dense_grid(config.data.length, config.model.detector.max_duration)
+    # grid and block round the number their own way, and are cheap to ask; the others draw as many as random does.
+    name = config.step.proposal_sampler if config.step.proposal_sampler in ("grid", "block") else "random"
+    generator = [torch.Generator()]
+    return sample_proposals(grid, config.data.length, name, config.step.proposal_ratio, generator).shape[-1]
+
+
+ACTIONS_PER_VIDEO = 2
+"""ActivityNet has 1.5 on average; each takes some bytes."""
+
+
+def fake_batch(config: Config) -> Batch:
+    """Return a batch of the configured size; call it under the modes."""
+    videos, data = config.train.batch, config.data
+    frames = data.frames
+    if data.input == "frames":
+        shape = (videos, data.length, 3, frames.clip_frames, frames.crop, frames.crop)
+        input_ = torch.empty(shape, dtype=torch.uint8)
+    else:
+        input_ = torch.empty(videos, data.channels, data.length)
+    return Batch(
+        video_ids=("",) * videos,
+        indices=tuple(range(videos)),
+        starts_s=(0.0,) * videos,
+        durations_s=(1.0,) * videos,
+        input_=input_,
+        segments=tuple(torch.zeros(ACTIONS_PER_VIDEO, 2) for _ in range(videos)),
+        labels=tuple(torch.zeros(ACTIONS_PER_VIDEO, dtype=torch.int64) for _ in range(videos)),
+    )
+
+
+def without_host(trace: Trace) -> Trace:
+    """Return the trace without what lies in the host's memory."""
+
+    def on_device(events: tuple[Event, ...]) -> tuple[Event, ...]:
+        return tuple(event for event in events if trace.allocations[event.key].category is not Category.HOST)
+
+    def of_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        return tuple(Part(part.phase, on_device(part.events)) for part in parts)
+
+    return Trace(
+        trace.allocations, on_device(trace.setup), of_parts(trace.first), of_parts(trace.steady), trace.operators
+    )
+
+
+def _streams(batch: Batch) -> Callable[[str], list[torch.Generator]]:
+    return lambda purpose: [stream("trace", index, purpose) for index in batch.indices]
+
+
+def _in_order_of_transfer(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield modules as ``nn.Module.to`` moves them: children first."""
+    for name, child in model.named_children():
+        yield from _in_order_of_transfer(child, f"{prefix}{name}.")
+    yield prefix.removesuffix("."), model
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep Python's collector of cycles out: when it runs depends on everything else that the process did."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
