@@ -1,0 +1,201 @@
+"""Hardware profiles: what a GPU has (memory, bandwidth, peak speed, power), so that one can plan for it without it.
+
+One YAML file a GPU, in ``profiles/``. Every number names its source, and every number that is not known is null with
+the reason. Peaks are dense (no structured sparsity) and, for half precisions, with float32 accumulation, which is
+what torch computes with; the doubled figures of marketing pages are neither.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import Field, model_validator
+
+from etad.errors import ConfigError
+from etad.resources import resource_folder
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+LOCAL_FOLDER = Path("profiles")
+"""Profiles of the working folder: ``etad-bench profiles measure`` writes here, and they win over the shipped ones."""
+
+Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class Measured(pydantic.BaseModel):
+    """What short kernels reached on a present GPU: lower than the peaks, and what a forecast can count on."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    on: str
+    """Date, ISO 8601."""
+    driver: str | None
+    torch: str
+    memory_bandwidth_bytes_per_s: Rate
+    """Read plus write of a large copy."""
+    matmul_fp32_flops_per_s: Rate
+    matmul_tf32_flops_per_s: Rate | None
+    matmul_bf16_flops_per_s: Rate | None
+    matmul_fp16_flops_per_s: Rate | None
+    context_method: str | None = None
+    """How the context overhead was read: "NVML per process" or "device delta"."""
+
+
+class Profile(pydantic.BaseModel):
+    """One GPU."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """The file's stem: "rtx_3060_laptop_6g"."""
+    marketing_name: str
+    device_names: tuple[str, ...]
+    """What NVML and torch call it."""
+    form: Literal["laptop", "desktop", "datacenter"]
+    architecture: str
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
+    multiprocessors: Annotated[int, Field(gt=0)]
+    memory_bytes: Bytes
+    """Nominal size. Programs get less: see ``usable_memory_bytes``, and the context overhead comes off that."""
+    usable_memory_bytes: Bytes | None
+    """Total that NVML and nvidia-smi report: nominal less the driver's share, and less ECC on GDDR."""
+    memory_bandwidth_bytes_per_s: Rate
+    peak_fp32_flops_per_s: Rate
+    peak_tf32_flops_per_s: Rate | None
+    peak_bf16_flops_per_s: Rate | None
+    peak_fp16_flops_per_s: Rate | None
+    power_w: Rate
+    """Board power limit; of a laptop the highest a maker may configure, without dynamic boost."""
+    context_overhead_bytes: Bytes | None
+    """Process memory less the allocator's reserved memory, of a process that only has a CUDA context."""
+    sources: dict[str, str]
+    """Field -> where its number comes from."""
+    unknown: dict[str, str] = {}
+    """Field -> why it is null."""
+    note: str = ""
+    measured: Measured | None = None
+
+    @model_validator(mode="after")
+    def _every_number_has_a_source(self) -> Self:
+        for field in NUMBERS:
+            known = getattr(self, field) is not None
+            if known and field not in self.sources:
+                raise ValueError(f"{field} needs a source under sources:")
+            if not known and field not in self.unknown:
+                raise ValueError(f"{field} is null, so it needs a reason under unknown:")
+            if known and field in self.unknown:
+                raise ValueError(f"{field} has a value, yet unknown: says why it has none")
+        strangers = sorted((self.sources.keys() | self.unknown.keys()) - set(NUMBERS))
+        if strangers:
+            raise ValueError(f"sources: and unknown: may name numbers only, not {', '.join(strangers)}")
+        return self
+
+    def peak_flops_per_s(self, precision: Precision) -> float | None:
+        """Return the dense peak at ``precision``, or None where the GPU has no such units."""
+        peak: float | None = getattr(self, f"peak_{precision}_flops_per_s")
+        return peak
+
+    @property
+    def available_memory_bytes(self) -> int:
+        """Memory to plan with: what is usable where that is known, else the nominal size."""
+        return self.usable_memory_bytes or self.memory_bytes
+
+
+NUMBERS = (
+    "compute_capability",
+    "multiprocessors",
+    "memory_bytes",
+    "usable_memory_bytes",
+    "memory_bandwidth_bytes_per_s",
+    *(f"peak_{precision}_flops_per_s" for precision in PRECISIONS),
+    "power_w",
+    "context_overhead_bytes",
+)
+"""Fields that need a source, or a reason for being null."""
+
+
+def load_profile(name: str) -> Profile:
+    """Return a profile by its name, or from a YAML file.
+
+    Raises:
+        ConfigError: there is no such profile (the nearest name is given), or the file is not a valid one.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_profile(Path(name))
+    files = _files()
+    if name in files:
+        return read_profile(files[name])
+    nearest = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), files, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]}?" if nearest else "etad-bench profiles lists them"
+    raise ConfigError(f"{name}: no such hardware profile; {hint}")
+
+
+def list_profiles() -> list[Profile]:
+    """Return every profile, laptops first, then by memory and name.
+
+    Raises:
+        ConfigError: a file is not a valid profile.
+    """
+    order = {"laptop": 0, "desktop": 1, "datacenter": 2}
+    profiles = [read_profile(path) for path in _files().values()]
+    return sorted(profiles, key=lambda profile: (order[profile.form], profile.memory_bytes, profile.name))
+
+
+def match_profile(device_name: str, memory_bytes: int) -> Profile | None:
+    """Return the profile of a present GPU, or None.
+
+    Args:
+        device_name: what NVML or torch calls it.
+        memory_bytes: total it reports. Several sizes share a name; the nearest nominal size within a tenth counts.
+    """
+    named = [profile for profile in list_profiles() if device_name in profile.device_names]
+    near = [profile for profile in named if abs(profile.memory_bytes / memory_bytes - 1) < 0.1]
+    return min(near, key=lambda profile: abs(profile.memory_bytes - memory_bytes), default=None)
+
+
+def read_profile(path: Path) -> Profile:
+    """Read one profile file.
+
+    Raises:
+        ConfigError: unreadable, not YAML, an unknown or missing key, a number without a source; one line.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must hold a mapping, not {type(tree).__name__}")
+    try:
+        profile = Profile.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+    if profile.name != path.stem:
+        raise ConfigError(f"{path}: its name is {profile.name}; it has to be the file's, {path.stem}")
+    return profile
+
+
+def dump_profile(profile: Profile) -> str:
+    """Return ``profile`` as YAML that :func:`read_profile` reads."""
+    tree: dict[str, Any] = profile.model_dump(mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, width=110, allow_unicode=True)
+
+
+def _files() -> dict[str, Path]:
+    folders = (resource_folder("profiles"), LOCAL_FOLDER)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, Profile.model_fields, n=1, cutoff=0.4)
+        return f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
