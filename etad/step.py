@@ -131,7 +131,10 @@ class TrainingStep:
             snippets = self._train_encoder(batch.input_, features, gradient, streams)
         if snippets:
             self._update(Phase.UPDATE_ENCODER)
-        return StepResult(losses.detached(), proposals, snippets)
+        terms = losses.detached()
+        # Each process holds its share; what is reported is the loss of the whole batch.
+        values = self._total(torch.stack(list(terms.values())))
+        return StepResult(dict(zip(terms, values, strict=True)), proposals, snippets)
 
     def _encode(self, input_: Tensor) -> Tensor:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""

@@ -1,13 +1,15 @@
 """``etad-bench infer``: detections for a run's test set, or for plain videos."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.cli.options import config_option, device_option, note, run_option, set_option
+from bench.cli.options import config_option, device_option, gpus_option, note, run_option, set_option
+from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.annotations import load_annotations
 from etad.data.dataset import test_dataset
@@ -32,6 +34,7 @@ from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where the detections go (JSON).")
 @click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="Folder for a timeline of each video.")
 @device_option
+@gpus_option
 def infer(
     source: Path | None,
     run: Path | None,
@@ -41,12 +44,15 @@ def infer(
     output: Path | None,
     plot: Path | None,
     device: str,
+    gpus: int,
 ) -> None:
     """Detect actions in a video, in a folder of videos, or, without either, in the test set of a run.
 
     The test set's detections go to predictions.json in the run's folder, whose path is printed; those of plain videos
     are printed. Both have the form of an ActivityNet submission.
     """
+    if gpus > 1 and not is_launched():
+        sys.exit(launch(gpus))
     with join_world(device) as world:
         models = _models(run, checkpoint, config, assignments)
         if source is None:

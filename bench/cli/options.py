@@ -11,6 +11,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 device_option: Decorator = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
 )
+gpus_option: Decorator = click.option(
+    "--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, one for each GPU."
+)
 seed_option: Decorator = click.option("--seed", type=int, help="Seed of every random draw. Default: the config's.")
 set_option: Decorator = click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. step.snippet_ratio=0.5."

@@ -1,13 +1,12 @@
 """``etad-bench train``: train one experiment, or all folds of a cross-validation."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
-from bench.cli.options import config_option, device_option, note, seed_option, set_option, with_seed
+from bench.cli.options import config_option, device_option, gpus_option, note, seed_option, set_option, with_seed
+from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device, join_world
@@ -23,7 +22,7 @@ from etad.train import train as train_model
 @click.option("--out", "-o", type=click.Path(path_type=Path, file_okay=False), help="Run folder. Default: runs/NAME.")
 @device_option
 @seed_option
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, one a GPU.")
+@gpus_option
 def train(
     config: str, assignments: tuple[str, ...], out: Path | None, device: str, seed: int | None, gpus: int
 ) -> None:
@@ -34,9 +33,9 @@ def train(
     """
     experiment = load_config(config, with_seed(assignments, seed))
     folder = out or Path("runs") / experiment.name
-    if gpus > 1 and "RANK" not in os.environ:
+    if gpus > 1 and not is_launched():
         _check(experiment, device, gpus)
-        sys.exit(_launch(gpus))
+        sys.exit(launch(gpus))
     with join_world(device) as world:
         for part, part_folder in _parts(experiment, folder):
             _train_one(part, part_folder, world)
@@ -77,10 +76,3 @@ def _check(experiment: Config, device: str, processes: int) -> None:
     if experiment.train.batch % processes:
         raise ConfigError(f"--gpus {processes}: train.batch is {experiment.train.batch}, which does not divide by it")
     train_dataset(_parts(experiment, Path())[0][0])
-
-
-def _launch(processes: int) -> int:
-    """Start this same command once for each process, and return the exit code."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*launcher, "-m", "bench.cli", *sys.argv[1:]]
-    return subprocess.run(command, check=False).returncode

@@ -56,6 +56,7 @@ class VideoDataset(Dataset[Sample]):
         self._config = config
         self._training = training
         self._epoch = 0
+        self._decoded: dict[str, tuple[Tensor, Tensor]] = {}
         self._store = FeatureStore(data) if data.input == "features" else None
         self._min_inside = 0.0 if data.window is None else data.window.min_action_inside
 
@@ -172,7 +173,15 @@ class VideoDataset(Dataset[Sample]):
         path = videos.find_video(data.path(data.folder), data.pattern, video.id)
         if path is None:
             raise DataError(f"{self._location(video.id)}: no such file any more")
-        frames, index = videos.read_snippets(path, data.length, data.frames)
+        if video.id not in self._decoded:
+            decoded = videos.read_snippets(path, data.length, data.frames)
+            if not data.cache:
+                return self._clips(video, *decoded)
+            self._decoded[video.id] = decoded
+        return self._clips(video, *self._decoded[video.id])
+
+    def _clips(self, video: Video, frames: Tensor, index: Tensor) -> Tensor:
+        data = self._config.data
         generator = stream(self._config.train.seed, self._epoch, video.id, "augment")
         return gather_clips(transforms.transform(frames, data.frames, generator, training=self._training), index)
 

@@ -1,5 +1,7 @@
 """Every encoder gives features, freezes by stage and recomputes without changing its result."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -42,8 +44,9 @@ def test_features_repeat_exactly_in_training_mode(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHANNELS)
 def test_freezing_takes_the_stem_and_whole_stages(name: str) -> None:
-    free = [count_trainable(build(name, frozen_stages=stages)) for stages in range(3)]
-    assert free[0] > free[1] > free[2] > 0
+    stages = 2 if name == "tiny" else 5
+    free = [count_trainable(build(name, frozen_stages=frozen)) for frozen in range(stages)]
+    assert all(fewer < more for more, fewer in pairwise(free))
     encoder = build(name, frozen_stages=1)
     encoder(clips()).sum().backward()
     for parameter in encoder.parameters():
