@@ -7,7 +7,7 @@ what torch computes with; the doubled figures of marketing pages are neither.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 import yaml
@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 from etad.errors import ConfigError
 from etad.resources import resource_folder
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 LOCAL_FOLDER = Path("profiles")
 """Profiles of the working folder: ``etad-bench profiles measure`` writes here, and they win over the shipped ones."""

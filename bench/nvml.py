@@ -96,6 +96,23 @@ def session() -> Iterator[None]:
         pynvml.nvmlShutdown()
 
 
+def memory_of_process(pid: int, uuid: str) -> tuple[int | None, str]:
+    """Return the memory in bytes that process ``pid`` holds on the GPU ``uuid``, and how that was read.
+
+    None, with the reason instead, where NVML does not list the process: containers show it under the host's number.
+    """
+    try:
+        with session():
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            listed = {process.pid: process for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)}
+    except pynvml.NVMLError as error:
+        return None, f"NVML: {error}"
+    if pid not in listed:
+        return None, "NVML does not list this process (a container hides its number)"
+    used: int | None = listed[pid].usedGpuMemory
+    return (used, "NVML per process") if used else (None, "NVML lists the process without its memory")
+
+
 def _state(index: int) -> GpuState:
     gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
     unknown: dict[str, str] = {}

@@ -14,9 +14,12 @@ FAILED = 3
 
 COMMANDS = {
     "config": "Show a configuration, resolved and checked.",
+    "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
     "prepare": "Re-encode videos to 15 frames/s, short side 256.",
+    "profiles": "List the known hardware, or measure the present GPU.",
+    "published": "Show published figures of this and comparable methods.",
     "synth": "Render a small set of videos to try everything on.",
     "train": "Train a detector, from features or from frames.",
 }

@@ -1,53 +1,19 @@
-"""The environment collector and NVML, whose whole module is replaced by a double with the same signatures."""
+"""The environment collector, and NVML in every mood of its driver."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import create_autospec
 
 import pynvml
 import pytest
 from click.testing import CliRunner
 
 from bench import environment as environment_module
-from bench import nvml as nvml_module
 from bench.cli import main
 from bench.environment import VARIABLES, collect_environment, device_slug, format_environment, slug
 from bench.nvml import read_gpus, throttle_names
 from bench.record import Record, check
 from tests.bench.test_record import make_record
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A machine with one H100, on which every question is answered."""
-    double = create_autospec(pynvml)
-    for name in dir(pynvml):
-        # Exceptions must stay classes to be caught, constants must stay numbers.
-        if name.startswith(("NVMLError", "NVML_")):
-            setattr(double, name, getattr(pynvml, name))
-    double.nvmlDeviceGetCount.return_value = 1
-    double.nvmlDeviceGetName.return_value = "NVIDIA H100 80GB HBM3"
-    double.nvmlDeviceGetUUID.return_value = b"GPU-1234"
-    double.nvmlSystemGetDriverVersion.return_value = "580.65"
-    double.nvmlDeviceGetCudaComputeCapability.return_value = [9, 0]
-    double.nvmlDeviceGetNumGpuCores.return_value = 16896
-    double.nvmlDeviceGetMemoryInfo.return_value = SimpleNamespace(total=81559 * 2**20, used=2**20, free=81558 * 2**20)
-    double.nvmlDeviceGetClockInfo.return_value = 1980
-    double.nvmlDeviceGetMaxClockInfo.return_value = 1980
-    double.nvmlDeviceGetPowerUsage.return_value = 71500
-    double.nvmlDeviceGetEnforcedPowerLimit.return_value = 700000
-    double.nvmlDeviceGetTemperature.return_value = 34
-    double.nvmlDeviceGetCurrentClocksEventReasons.return_value = 0x1
-    double.nvmlDeviceGetEccMode.return_value = [1, 1]
-    double.nvmlDeviceGetMigMode.return_value = [0, 0]
-    double.nvmlDeviceGetPersistenceMode.return_value = 1
-    double.nvmlDeviceGetCurrPcieLinkGeneration.return_value = 5
-    double.nvmlDeviceGetCurrPcieLinkWidth.return_value = 16
-    double.nvmlDeviceGetComputeRunningProcesses.return_value = [SimpleNamespace(pid=1, usedGpuMemory=None)]
-    monkeypatch.setattr(nvml_module, "pynvml", double)
-    return double
 
 
 def test_every_answer_of_a_gpu_is_kept(driver: Any) -> None:

@@ -1,0 +1,94 @@
+"""``etad-bench profiles``: the known hardware, and measuring the present GPU."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from bench.cli.options import note
+from bench.hardware import (
+    LOCAL_FOLDER,
+    NUMBERS,
+    PRECISIONS,
+    Profile,
+    dump_profile,
+    list_profiles,
+    load_profile,
+)
+from etad.errors import DataError
+from etad.files import write_text
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="With measure: file instead of profiles/NAME.yaml."
+)
+@click.option("--force", is_flag=True, help="With measure: overwrite the file.")
+def profiles(name: str | None, form: Literal["table", "json"], output: Path | None, force: bool) -> None:
+    """List the known GPUs, print profile NAME with its sources, or measure the present GPU.
+
+    NAME is a profile, a YAML file, or the word measure: then the present GPU's memory, context overhead, bandwidth
+    and matrix-product speed are measured (some seconds) and kept in profiles/ of the working folder.
+    """
+    if name == "measure":
+        _measure(form, output, force)
+    elif name is not None:
+        click.echo(_one(load_profile(name), form))
+    elif form == "json":
+        click.echo(json.dumps([profile.model_dump(mode="json") for profile in list_profiles()], indent=1))
+    else:
+        click.echo(_table(list_profiles()))
+
+
+def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -> None:
+    from bench.probe import measure_profile  # torch is slow to import, and the lists do not need it
+
+    profile = measure_profile()
+    path = output or LOCAL_FOLDER / f"{profile.name}.yaml"
+    if path.exists() and not force:
+        raise DataError(f"{path}: is there already; --force overwrites it, -o writes elsewhere")
+    write_text(path, dump_profile(profile))
+    note(f"wrote {path}")
+    click.echo(_one(profile, form))
+
+
+def _one(profile: Profile, form: Literal["table", "json"]) -> str:
+    if form == "json":
+        return profile.model_dump_json(indent=1)
+    lines = [f"{profile.name}: {profile.marketing_name} ({profile.form}, {profile.architecture})"]
+    for field in NUMBERS:
+        value = getattr(profile, field)
+        if value is None:
+            lines.append(f"  {field:30} null  ({profile.unknown[field]})")
+        else:
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append(f"  {field:30} {text}  [{profile.sources[field]}]")
+    if profile.measured is not None:
+        lines += ["  measured:", *(f"    {key:32} {value}" for key, value in profile.measured)]
+    return "\n".join([*lines, f"  {profile.note}"] if profile.note else lines)
+
+
+def _table(known: list[Profile]) -> str:
+    header = ["name", "form", "memory", "bandwidth", "SMs", "CC", *PRECISIONS, "power"]
+    rows = [header, ["", "", "GiB", "GB/s", "", "", *["TFLOP/s"] * len(PRECISIONS), "W"]]
+    for profile in known:
+        peaks = [profile.peak_flops_per_s(precision) for precision in PRECISIONS]
+        rows.append(
+            [
+                profile.name,
+                profile.form,
+                f"{profile.memory_bytes / 2**30:g}",
+                f"{profile.memory_bandwidth_bytes_per_s / 1e9:g}",
+                str(profile.multiprocessors),
+                profile.compute_capability,
+                *("-" if peak is None else f"{peak / 1e12:.1f}" for peak in peaks),
+                f"{profile.power_w:g}",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    foot = "Nominal memory; programs get less. Peaks: dense, FP32 accumulation. Sources: etad-bench profiles NAME."
+    return "\n".join([*("  ".join(row) for row in aligned), foot])
