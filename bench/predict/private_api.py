@@ -6,14 +6,15 @@ before the first trace.
 
 import functools
 import weakref
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-__all__ = ["FakeTensorMode", "SteppingScaler", "TorchDispatchMode", "probe", "reads_a_value", "storage_id"]
+__all__ = ["FakeTensorMode", "SteppingScaler", "TorchDispatchMode", "probe", "reads_a_value", "really", "storage_id"]
 
 
 class PrivateApiError(RuntimeError):
@@ -25,6 +26,11 @@ class SteppingScaler(torch.amp.GradScaler):
 
     def _maybe_opt_step(self, optimizer: torch.optim.Optimizer, optimizer_state: Any, *args: Any, **kwargs: Any) -> Any:
         return optimizer.step(*args, **kwargs)
+
+
+def really() -> AbstractContextManager[object]:
+    """Return a context in which operators run on real tensors, from within a mode."""
+    return _disable_current_modes()
 
 
 def storage_id(tensor: Tensor) -> int:
@@ -65,6 +71,8 @@ def probe() -> None:
         _require(bool(ended) and reference() is None, "the end of a fake tensor's storage can be observed")
         weight = torch.nn.Parameter(torch.ones(2, 2))
         (torch.randperm(2, generator=torch.Generator()).float() @ weight).sum().backward()
+        with really():
+            _require(torch.ones(2).sum().item() == 2.0, "the modes can be left for a while")
         _require(weight.grad is not None, "a backward pass runs on fake tensors")
     _require("aten.mv.default" in seen or "aten.mm.default" in seen, "a dispatch mode sees the operators")
     _require(callable(getattr(torch.amp.GradScaler, "_maybe_opt_step", None)), "GradScaler has _maybe_opt_step")

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.allocator import Event
+from bench.predict.device_rules import Rules, Scratch, cpu
 from bench.predict.private_api import (
     FakeTensorMode,
     SteppingScaler,
@@ -111,6 +112,9 @@ class Trace:
 class Recorder(TorchDispatchMode):
     """Writes down allocations and their ends, of fake and of real tensors alike.
 
+    Args:
+        rules: how the device differs from what runs.
+
     Attributes:
         allocations: by key. Repeated ones share one entry.
         events: in order.
@@ -121,7 +125,7 @@ class Recorder(TorchDispatchMode):
         operators: number of operators seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
         super().__init__()
         self.allocations: list[Allocation] = []
         self.events: list[Event] = []
@@ -131,7 +135,7 @@ class Recorder(TorchDispatchMode):
         self.backward_ended_at = 0
         self.operators = 0
         self._default = Category.WORKSPACE
-        self._scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]] | None = None
+        self._rules = rules
         self._modules: list[str] = []
         self._backward_module = ""
         self._keys: dict[int, int] = {}
@@ -148,17 +152,12 @@ class Recorder(TorchDispatchMode):
             return result
         self.operators += 1
         category = self._default if kwargs.get("generator") is None else Category.HOST
-        for tensor in _tensors(result):
-            self._note(tensor, category, func)
-        if self._scratch is not None:
-            for size_bytes, uncertain in self._scratch(func, args, result):
-                self._note_scratch(size_bytes, uncertain, func)
+        true_bytes = self._rules.outputs(func, args)
+        for number, tensor in enumerate(_tensors(result)):
+            self._note(tensor, category, func, true_bytes.get(number))
+        for scratch in self._rules.scratch(func, args, result):
+            self._note_scratch(scratch, func)
         return result
-
-    def watch_scratch(self, scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]]) -> None:
-        """Let ``scratch(operator, arguments, result)`` add bytes (and whether they are a bound) that an operator uses
-        while it runs."""
-        self._scratch = scratch
 
     @contextmanager
     def allocating(self, category: Category) -> Iterator[None]:
@@ -243,19 +242,23 @@ class Recorder(TorchDispatchMode):
     def _enter_backward(self, name: str) -> None:
         self._backward_module = name
 
-    def _note(self, tensor: Tensor, category: Category, operator: Any) -> None:
+    def _note(self, tensor: Tensor, category: Category, operator: Any, size_bytes: int | None = None) -> None:
         identity = storage_id(tensor)
         if identity in self._keys:
             return
-        size_bytes = tensor.untyped_storage().nbytes()
+        if size_bytes is None:
+            size_bytes = tensor.untyped_storage().nbytes()
         if size_bytes:
             self._append(Allocation(size_bytes, category, self._module, str(operator), tuple(tensor.shape)))
             self.attach(tensor, len(self.allocations) - 1)
 
-    def _note_scratch(self, size_bytes: int, uncertain: bool, operator: Any) -> None:
-        name = f"scratch of {operator}"
-        self._append(Allocation(size_bytes, Category.WORKSPACE, self._module, name, (size_bytes,), uncertain))
-        self.end(len(self.allocations) - 1)
+    def _note_scratch(self, scratch: Scratch, operator: Any) -> None:
+        name, shape = f"scratch of {operator}", (scratch.size_bytes,)
+        if scratch.size_bytes:
+            self._append(
+                Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain)
+            )
+            self.end(len(self.allocations) - 1)
 
     def _append(self, allocation: Allocation) -> None:
         self.events.append(Event(len(self.allocations), allocation.size_bytes))
@@ -345,38 +348,19 @@ class PhaseEvents:
             self._parts.append(Part(phase, events))
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How a device differs from what is traced (see device_rules.py). The default is a CPU, which does not.
-
-    Attributes:
-        functions: a mode that replaces calls; None for none.
-        scratch: see ``Recorder.watch_scratch``; None for none.
-        foreach: whether the optimizer works on all tensors of a group at once, as it does by default on a GPU.
-        host_memory: whether tensors of the host count.
-    """
-
-    functions: Callable[[], TorchFunctionMode] | None = None
-    scratch: Callable[[Any, Sequence[Any], Any], Iterable[tuple[int, bool]]] | None = None
-    foreach: bool = False
-    host_memory: bool = True
-
-
-ON_CPU = Rules()
-
-
-def trace_training(config: Config, classes: int = 200, rules: Rules = ON_CPU, shortcut: bool = True) -> Trace:
+def trace_training(config: Config, classes: int = 200, rules: Rules | None = None, shortcut: bool = True) -> Trace:
     """Trace the first and a later training step of an experiment.
 
     Args:
         config: the experiment. Neither data nor weight files are needed.
         classes: number of classes, which only the snippet classifier uses.
-        rules: the device.
+        rules: the device; None: the CPU.
         shortcut: trace identical encoder calls once (see repetition.py). The events are the same without, only slower.
     """
     probe()
+    rules = rules or cpu()
     config = value_free(config)
-    recorder = Recorder()
+    recorder = Recorder(rules)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         model = Etad(config, classes).train()
@@ -393,8 +377,6 @@ def trace_training(config: Config, classes: int = 200, rules: Rules = ON_CPU, sh
     recorder.follow_modules(model)
     if shortcut and model.feature_extractor is not None:
         RepeatedForward.install(model.feature_extractor, recorder)
-    if rules.scratch is not None:
-        recorder.watch_scratch(rules.scratch)
 
     steps: list[tuple[Part, ...]] = []
     setup = tuple(recorder.events)

@@ -1,0 +1,341 @@
+"""The trace of a step: against executed steps, against torch's MemTracker, and against itself without shortcut."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._C._profiler import _EventType
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.predict.allocator import CachingAllocator, Event
+from bench.predict.device_rules import cpu, cuda
+from bench.predict.private_api import FakeTensorMode, TorchDispatchMode
+from bench.predict.trace import (
+    Category,
+    Part,
+    Recorder,
+    Trace,
+    proposal_count,
+    trace_training,
+    value_free,
+)
+from etad.config import Config, parse_config
+from etad.data.batch import Batch
+from etad.models.etad import Etad
+from etad.proposals import dense_grid, sample_proposals
+from etad.seeding import stream
+from etad.step import Phase, TrainingStep
+from etad.train import build_optimizer
+
+STRATEGIES = ("sequential", "joint", "checkpointed", "frozen")
+PRECISIONS = ("fp32", "bf16", "fp16")
+VIDEOS = 2
+
+
+def small(encoder: dict[str, Any] | None = None, snippets: int = 12, **step: Any) -> Config:
+    """A small experiment from frames: snippets of 4 frames of 48 pixels."""
+    frames = {"clip_frames": 4, "crop": 48, "resize_height": 48, "resize_width": 48}
+    detector = {
+        "hidden": 16,
+        "groups": 1,
+        "norm_groups": 4,
+        "proposal_channels": 8,
+        "proposal_hidden": 16,
+        "head_hidden": 8,
+        "bins": 8,
+        "boundary_bins": 2,
+    }
+    return parse_config(
+        {
+            "name": "small",
+            "data": {"input": "frames", "length": snippets, "frames": frames},
+            "model": {"encoder": {"name": "tiny", "frozen_stages": 0, **(encoder or {})}, "detector": detector},
+            "step": {"chunk": 2, "snippet_ratio": 0.8, "proposal_ratio": 0.5, **step},
+            "train": {"batch": VIDEOS},
+        },
+        source="test",
+    )
+
+
+def real_batch(config: Config) -> Batch:
+    frames = config.data.frames
+    shape = (VIDEOS, config.data.length, 3, frames.clip_frames, frames.crop, frames.crop)
+    return Batch(
+        video_ids=("a", "b"),
+        indices=(0, 1),
+        starts_s=(0.0, 0.0),
+        durations_s=(1.0, 1.0),
+        input_=torch.randint(0, 256, shape, dtype=torch.uint8),
+        segments=(torch.tensor([[0.1, 0.6], [0.7, 0.9]]),) * VIDEOS,
+        labels=(torch.tensor([0, 1]),) * VIDEOS,
+    )
+
+
+def streams(batch: Batch) -> Any:
+    return lambda purpose: [stream("test", index, purpose) for index in batch.indices]
+
+
+class NamePhases:
+    """A listener that makes phases visible to the profiler."""
+
+    def __init__(self) -> None:
+        self._range: Any = None
+
+    def begin(self, phase: Phase) -> None:
+        self._range = record_function(f"phase {phase}")
+        self._range.__enter__()
+
+    def end(self, phase: Phase) -> None:
+        self._range.__exit__(None, None, None)
+
+
+class OperatorNames(TorchDispatchMode):
+    """Collects the operators that a dispatch mode sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of memory that the profiler saw, within some operators of a phase."""
+
+    time_ns: int
+    pointer: int
+    size_bytes: int
+    operators: frozenset[tuple[str, int]]
+    phase: str | None
+
+
+def changes_of(
+    node: Any, operators: frozenset[tuple[str, int]], phase: str | None, names: set[str]
+) -> Iterator[Change]:
+    if node.tag == _EventType.Allocation:
+        yield Change(node.start_time_ns, node.extra_fields.ptr, node.extra_fields.alloc_size, operators, phase)
+        return
+    if node.name.startswith("phase "):
+        phase = node.name.removeprefix("phase ")
+    if node.name in names:
+        operators |= {(node.name, node.start_time_ns)}
+    for child in node.children:
+        yield from changes_of(child, operators, phase, names)
+
+
+def executed_peaks(config: Config) -> list[tuple[str, int]]:
+    """Really take two steps on the CPU; return the phases and the peak of requested bytes in each.
+
+    What an operator allocates and frees again while it runs is left out: scratch belongs to the CPU's kernels.
+    """
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = Etad(config, classes=2).train()
+    optimizer = build_optimizer(model, config.train)
+    step = TrainingStep(model, optimizer, config, [NamePhases()])
+    # At its usual first scale the first steps overflow and are skipped.
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    other = Etad(config, classes=2).train()
+    with OperatorNames() as seen:
+        TrainingStep(other, build_optimizer(other, config.train), config)(
+            real_batch(config), streams(real_batch(config))
+        )
+    static = sum(tensor.untyped_storage().nbytes() for tensor in (*model.parameters(), *model.buffers()))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for _ in range(2):
+            batch = real_batch(config)
+            step(batch, streams(batch))
+            del batch
+    assert profiler.profiler is not None
+    tree = profiler.profiler.kineto_results.experimental_event_tree()
+    changes = sorted(
+        (c for root in tree for c in changes_of(root, frozenset(), None, seen.names)), key=lambda c: c.time_ns
+    )
+    current, peaks, last = static, list[tuple[str, int]](), None
+    for change in without_scratch(changes):
+        if change.phase != last:
+            last = change.phase
+            if last is not None:
+                peaks.append((last, current))
+        current += change.size_bytes
+        if last is not None:
+            peaks[-1] = (last, max(peaks[-1][1], current))
+    return peaks
+
+
+def without_scratch(changes: list[Change]) -> list[Change]:
+    alive: dict[int, int] = {}
+    scratch: set[int] = set()
+    for number, change in enumerate(changes):
+        if change.size_bytes > 0:
+            alive[change.pointer] = number
+        elif change.pointer in alive:
+            begun = alive.pop(change.pointer)
+            if changes[begun].operators & change.operators:
+                scratch |= {begun, number}
+    return [change for number, change in enumerate(changes) if number not in scratch]
+
+
+def traced_peaks(trace: Trace) -> list[tuple[str, int]]:
+    allocator = CachingAllocator()
+    allocator.replay(trace.setup)
+    peaks = []
+    for part in (*trace.first, *trace.steady):
+        allocator.reset_peak()
+        allocator.replay(part.events)
+        if part.phase is not None:
+            peaks.append((str(part.phase), allocator.peak.requested_bytes))
+    return peaks
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_predicted_and_executed_peaks_agree(strategy: str, precision: str) -> None:
+    config = small(strategy=strategy, precision=precision)
+    # Checkpointing keeps the host's random state with every call until its backward pass; on a GPU that is host memory.
+    calls = config.data.length // config.step.chunk if strategy == "checkpointed" else 0
+    random_state = calls * torch.get_rng_state().nbytes
+    executed, traced = executed_peaks(config), traced_peaks(trace_training(config, classes=2))
+    assert [phase for phase, _ in executed] == [phase for phase, _ in traced]
+    for (phase, really), (_, predicted) in zip(executed, traced, strict=True):
+        expected = really - (0 if phase == Phase.UPDATE_ENCODER else random_state)
+        assert predicted == pytest.approx(expected, rel=0.01), phase
+        # The encoder's phases, which decide what fits, agree far better.
+        if phase in (Phase.ENCODE, Phase.BACKPROPAGATE):
+            assert predicted == pytest.approx(expected, rel=0.0005), phase
+
+
+def test_a_torchvision_encoder_with_recomputation_agrees() -> None:
+    config = small({"name": "r2plus1d_18", "frozen_stages": 2, "checkpointing": True}, snippets=4)
+    executed, traced = executed_peaks(config), traced_peaks(trace_training(config, classes=2))
+    for (phase, really), (_, predicted) in zip(executed, traced, strict=True):
+        assert predicted == pytest.approx(really, rel=0.001), phase
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_single_call_agrees_with_the_memory_tracker_to_the_byte(bias: bool) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=bias), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10)
+        )
+
+    with FakeTensorMode():
+        model = build()
+        tracker = MemTracker()
+        tracker.track_external(model)
+        with tracker:
+            model(torch.ones(5, 3, 16, 16)).square().sum().backward()
+        theirs = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+
+    with FakeTensorMode():
+        model = build()
+        recorder = Recorder(cpu())
+        for tensor in (*model.parameters(), *model.buffers()):
+            recorder.adopt(tensor, Category.PARAMETER)
+        with recorder:
+            model(torch.ones(5, 3, 16, 16)).square().sum().backward()
+        allocator = CachingAllocator()
+        allocator.replay(recorder.events)
+    assert allocator.peak.requested_bytes == theirs
+
+
+@pytest.mark.parametrize("rules", [cpu(), cuda()], ids=lambda rules: rules.name)
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(small(strategy=strategy, precision=precision) for strategy in STRATEGIES for precision in ("fp32", "bf16")),
+        # The last chunk is smaller than the others.
+        small(snippets=13, snippet_ratio=1.0),
+        small({"name": "r2plus1d_18", "frozen_stages": 2}, snippets=10),
+        small({"checkpointing": True}),
+    ],
+    ids=lambda config: f"{config.model.encoder.name}-{config.step.strategy}-{config.step.precision}",
+)
+def test_tracing_equal_chunks_once_changes_nothing(config: Config, rules: Any) -> None:
+    full, short = trace_training(config, rules=rules, shortcut=False), trace_training(config, rules=rules)
+    assert timeline(full) == timeline(short)
+    if config.step.strategy != "checkpointed":
+        assert short.operators < full.operators
+
+
+def timeline(trace: Trace) -> list[Any]:
+    """Return every allocation and end in order, whatever the keys: size, category, module, and age at the end."""
+    born: dict[int, int] = {}
+    result: list[Any] = []
+    for part in (Part(None, trace.setup), *trace.first, *trace.steady):
+        result.append(part.phase)
+        for event in part.events:
+            allocation = trace.allocations[event.key]
+            if event.size_bytes:
+                born[event.key] = len(result)
+                result.append((event.size_bytes, allocation.category, allocation.module))
+            else:
+                result.append(len(result) - born.pop(event.key))
+    return result
+
+
+def test_a_trace_is_the_same_every_time() -> None:
+    assert timeline(trace_training(small())) == timeline(trace_training(small()))
+
+
+def alive(trace: Trace, parts: list[tuple[Event, ...]]) -> dict[Category, int]:
+    held: dict[int, int] = {}
+    for events in parts:
+        for event in events:
+            if event.size_bytes:
+                held[event.key] = event.size_bytes
+            else:
+                del held[event.key]
+    sums: dict[Category, int] = {}
+    for key, size_bytes in held.items():
+        category = trace.allocations[key].category
+        sums[category] = sums.get(category, 0) + size_bytes
+    return sums
+
+
+def test_between_steps_there_are_parameters_and_optimizer_state_only() -> None:
+    config = small(strategy="sequential")
+    trace = trace_training(config, rules=cuda())
+    model = Etad(config, classes=200)
+    static = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    after_first = alive(trace, [trace.setup, *(part.events for part in trace.first)])
+    # AdamW keeps two moments; counters lie on the host.
+    assert after_first == {Category.PARAMETER: static, Category.OPTIMIZER_STATE: 2 * trained}
+    after_second = alive(trace, [trace.setup, *(part.events for part in (*trace.first, *trace.steady))])
+    assert after_second == after_first
+
+
+def test_gradients_are_known_as_such_when_the_optimizer_begins() -> None:
+    config = small(strategy="joint")
+    trace = trace_training(config)
+    # Nothing after the encoder's backward pass but its update, and what follows it.
+    number = next(n for n, part in enumerate(trace.first) if part.phase is Phase.UPDATE_ENCODER)
+    before = [trace.setup, *(part.events for part in trace.first[:number])]
+    encoder = Etad(config, classes=2).feature_extractor
+    assert encoder is not None
+    assert alive(trace, before)[Category.GRADIENT] == sum(p.nbytes for p in encoder.parameters())
+
+
+def test_activations_are_known_by_module() -> None:
+    trace = trace_training(small(strategy="joint"))
+    encoder = [a for a in trace.allocations if a.category is Category.ACTIVATION and "backbone" in a.module]
+    assert max(encoder, key=lambda a: a.size_bytes).module == "feature_extractor.model.backbone.0.0"
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "block", "fps", "label_guided"])
+@pytest.mark.parametrize("ratio", [0.06, 0.37, 1.0])
+def test_replaced_samplers_draw_as_many(sampler: Any, ratio: float) -> None:
+    config = small(proposal_sampler=sampler, proposal_ratio=ratio, snippet_sampler="dpp", snippets=32)
+    grid = dense_grid(config.data.length)
+    drawn = sample_proposals(grid, config.data.length, sampler, ratio, [torch.Generator()], [torch.rand(2, 2)])
+    assert proposal_count(config) == drawn.shape[1]
+    assert proposal_count(value_free(config)) == drawn.shape[1]
+    assert value_free(config).step.snippet_sampler == "random"
