@@ -40,6 +40,7 @@ class GpuState(pydantic.BaseModel):
     driver: str | None
     compute_capability: str | None
     cuda_cores: int | None
+    multiprocessors: int | None
     memory_total_bytes: int | None
     """What the driver leaves to programs and itself; less than the nominal size, more so with ECC on GDDR."""
     memory_used_bytes: int | None
@@ -134,6 +135,7 @@ def _state(index: int) -> GpuState:
         "driver": ask("driver", lambda: _text(pynvml.nvmlSystemGetDriverVersion())),
         "compute_capability": ask("compute_capability", lambda: "{}.{}".format(*_capability(gpu))),
         "cuda_cores": ask("cuda_cores", lambda: pynvml.nvmlDeviceGetNumGpuCores(gpu)),
+        "multiprocessors": ask("multiprocessors", lambda: _multiprocessors(gpu)),
         "memory_total_bytes": ask("memory_total_bytes", lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).total),
         "memory_used_bytes": ask("memory_used_bytes", lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).used),
         "sm_clock_mhz": clock("sm_clock_mhz", pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
@@ -176,6 +178,14 @@ def _throttle_bits(gpu: Any) -> int:
 def _capability(gpu: Any) -> tuple[int, int]:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(gpu)
     return major, minor
+
+
+def _multiprocessors(gpu: Any) -> int:
+    # NVML counts cores only. Compute capabilities 6.0, 7.x and 8.0 have 64 of them a multiprocessor, the others 128.
+    major, minor = _capability(gpu)
+    each = 64 if major == 7 or (major, minor) in ((6, 0), (8, 0)) else 128
+    cores: int = pynvml.nvmlDeviceGetNumGpuCores(gpu)
+    return cores // each
 
 
 def _other_processes(gpu: Any) -> int:

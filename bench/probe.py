@@ -23,22 +23,6 @@ MIN_ROUND_S = 0.05
 ROUNDS = 5
 CONTEXT_TIMEOUT_S = 120.0
 
-CONTEXT_CHILD = """
-import json, os, sys
-import torch
-from bench.nvml import memory_of_process
-device = torch.device(sys.argv[1])
-before = torch.cuda.device_memory_used(device)
-torch.ones(1, device=device)
-torch.cuda.synchronize(device)
-used, method = memory_of_process(os.getpid(), sys.argv[2])
-if used is None and sys.argv[3] == "alone":
-    used, method = torch.cuda.device_memory_used(device) - before, "device delta"
-reserved = torch.cuda.memory_reserved(device)
-print(json.dumps({"overhead": None if used is None else used - reserved, "method": method}))
-"""
-"""The empty-context process. What it holds besides the allocator's one segment is the overhead of every process."""
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -165,7 +149,8 @@ def context_overhead_bytes(gpu: Gpu) -> tuple[int | None, str]:
     A child process is used, because this one already holds more than an empty context. None, with the reason, where
     NVML does not list the child (a container hides process ids) and other processes make the device's total useless.
     """
-    command = [sys.executable, "-c", CONTEXT_CHILD, str(gpu.device), gpu.uuid, "alone" if gpu.alone else "shared"]
+    company = "alone" if gpu.alone else "shared"
+    command = [sys.executable, "-m", "bench.empty_context", str(gpu.device), gpu.uuid, company]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CONTEXT_TIMEOUT_S, check=True)
         answer = json.loads(done.stdout.splitlines()[-1])

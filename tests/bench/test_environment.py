@@ -23,6 +23,7 @@ def test_every_answer_of_a_gpu_is_kept(driver: Any) -> None:
     assert gpu.name == "NVIDIA H100 80GB HBM3"
     assert gpu.uuid == "GPU-1234"
     assert gpu.compute_capability == "9.0"
+    assert gpu.multiprocessors == 132
     assert gpu.memory_total_bytes == 81559 * 2**20
     assert gpu.power_draw_w == 71.5
     assert gpu.power_limit_w == 700.0

@@ -7,6 +7,8 @@ from typing import Any
 
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import record as record_module
 from bench.record import (
@@ -68,6 +70,23 @@ def test_cell_id_depends_on_what_was_asked_only() -> None:
     assert base.cell_id == cell_id("memory", "measured", {"step": {"snippet_ratio": 0.3}, "name": "tiny"}, {"steps": 2})
     for change in ({"config": {}}, {"measurement": {}}, {"suite": "throughput"}):
         assert make_record(**change).cell_id != base.cell_id
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=5))
+def test_any_config_survives_the_file_and_keeps_its_id(config: dict[str, Any]) -> None:
+    record = make_record(config=config)
+    again = Record.model_validate(json.loads(json.dumps(record.to_tree())))
+    assert again == record
+    shuffled = dict(reversed(config.items()))
+    assert make_record(config=shuffled).cell_id == record.cell_id
+    assert make_record(config=config | {"one more": 1}).cell_id != record.cell_id
 
 
 def test_cell_id_counts_the_schema_version(monkeypatch: pytest.MonkeyPatch) -> None:
