@@ -69,11 +69,15 @@ class StepResult:
         losses: every term, 0-d tensors on the device (reading one waits for the GPU).
         proposals: proposals per video.
         snippets: snippets per video that the gradient reached.
+        proposal_ratio, snippet_ratio: the same as parts of all; they differ from those asked for by rounding to whole
+            proposals and whole chunks.
     """
 
     losses: dict[str, Tensor]
     proposals: int
     snippets: int
+    proposal_ratio: float
+    snippet_ratio: float
 
 
 class TrainingStep:
@@ -134,7 +138,13 @@ class TrainingStep:
         terms = losses.detached()
         # Each process holds its share; what is reported is the loss of the whole batch.
         values = self._total(torch.stack(list(terms.values())))
-        return StepResult(dict(zip(terms, values, strict=True)), proposals, snippets)
+        return StepResult(
+            losses=dict(zip(terms, values, strict=True)),
+            proposals=proposals,
+            snippets=snippets,
+            proposal_ratio=proposals / len(self._grid),
+            snippet_ratio=snippets / self._length,
+        )
 
     def _encode(self, input_: Tensor) -> Tensor:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""

@@ -29,7 +29,7 @@ from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, s
 from etad.models.etad import Etad
 from etad.progress import progress
 from etad.seeding import stream, stream_seed
-from etad.step import Listener, TrainingStep
+from etad.step import Listener, StepResult, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.csv"
@@ -177,7 +177,7 @@ class _Run:
             result = self.step(batch.to(self.world.device), streams)
             self.progress.step += 1
             if self._log is not None:
-                self._log.add(Progress(epoch, self.progress.step), result.losses)
+                self._log.add(Progress(epoch, self.progress.step), result)
                 if self.progress.step % FLUSH_STEPS == 0:
                     loss = self._log.flush()
                     bar.set_postfix_str(f"loss {loss:.3f}, {_memory_text(self.world.device)}", refresh=False)
@@ -250,7 +250,10 @@ class _Run:
 
 
 class _LossLog:
-    """Loss curves as CSV and TensorBoard; rows that a killed run wrote after its last checkpoint are dropped."""
+    """Loss curves, and the ratios really used, as CSV and TensorBoard.
+
+    Rows that a killed run wrote after its last checkpoint are dropped.
+    """
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._path = folder / LOSSES
@@ -261,19 +264,20 @@ class _LossLog:
         write_text(self._path, buffer.getvalue())
         self._has_header = bool(kept)
         self._step = max(len(kept) - 1, 0)
-        self._pending: list[tuple[Progress, dict[str, Tensor]]] = []
+        self._pending: list[tuple[Progress, StepResult]] = []
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=self._step)
 
-    def add(self, progress: Progress, losses: dict[str, Tensor]) -> None:
-        self._pending.append((progress, losses))
+    def add(self, progress: Progress, result: StepResult) -> None:
+        self._pending.append((progress, result))
 
     def flush(self) -> float:
         """Write what is pending; return the last loss (NaN where there is none)."""
         last = math.nan
         with self._path.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            for progress, losses in self._pending:
-                values = {name: float(value) for name, value in losses.items()}
+            for progress, result in self._pending:
+                values = {name: float(value) for name, value in result.losses.items()}
+                values |= {"snippet_ratio": result.snippet_ratio, "proposal_ratio": result.proposal_ratio}
                 if not self._has_header:
                     writer.writerow(["epoch", "step", *values])
                     self._has_header = True

@@ -1,6 +1,10 @@
 """The command line as a person runs it: what it prints where, what it leaves behind, how it ends."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +105,34 @@ def test_plain_videos_from_a_checkpoint(tmp_path: Path) -> None:
     assert list(submission["missing"]) == [str(videos / "sound.mp4")]
     assert "sound.mp4" in result.stderr
     assert (tmp_path / "plots" / "plain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_ends_with_130(config: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        "-c",
+        str(config),
+        "-o",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+        "--set",
+        "train.epochs=500",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith("Error: interrupted; what is done is kept")
+    assert "Traceback" not in stderr
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert not list((tmp_path / "run").glob(".*")), "a temporary file was left behind"
 
 
 def test_config_prints_the_resolved_yaml() -> None:

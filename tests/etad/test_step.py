@@ -152,6 +152,7 @@ def test_recomputing_stages_does_not_change_the_gradient() -> None:
 def test_a_step_reports_what_it_used_and_announces_its_phases(step: dict[str, Any], snippets: int, phases: int) -> None:
     listener, result = take_step(tiny(**step))
     assert (result.snippets, result.proposals) == (snippets, 18)
+    assert (result.snippet_ratio, result.proposal_ratio) == (snippets / SNIPPETS, 18 / 36)
     order = [Phase.ENCODE, Phase.DETECT, Phase.UPDATE_DETECTOR, Phase.BACKPROPAGATE, Phase.UPDATE_ENCODER][:phases]
     assert listener.phases == [(edge, phase) for phase in order for edge in ("begin", "end")]
 

@@ -73,7 +73,9 @@ def test_a_run_leaves_checkpoint_curve_and_tensorboard(whole: Path) -> None:
     assert content["classes"] == ["jump", "run"]
     rows = list(csv.DictReader((whole / LOSSES).open()))
     assert [(row["epoch"], row["step"]) for row in rows] == [(str(e), str(s)) for e in (1, 2) for s in (1, 2, 3)]
-    assert set(rows[0]) == {"epoch", "step", "loss", "tem", "stage1", "stage2", "stage3", "classifier"}
+    losses = {"loss", "tem", "stage1", "stage2", "stage3", "classifier"}
+    assert set(rows[0]) == {"epoch", "step", *losses, "snippet_ratio", "proposal_ratio"}
+    assert {row["proposal_ratio"] for row in rows} == {"0.5"}
     assert list((whole / "tensorboard").iterdir())
 
 
