@@ -29,8 +29,11 @@ def replace_atomically(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            # A failed write does not know its file; the user wants to.
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

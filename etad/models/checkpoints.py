@@ -27,8 +27,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; the previous file stays.
     """
-    with replace_atomically(path) as temporary:
-        torch.save(dict(content), temporary)
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:
+            # torch reports a failed write as a fault of its archive; the reason is behind it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
