@@ -14,7 +14,16 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-__all__ = ["FakeTensorMode", "SteppingScaler", "TorchDispatchMode", "probe", "reads_a_value", "really", "storage_id"]
+__all__ = [
+    "FakeTensorMode",
+    "SteppingScaler",
+    "TorchDispatchMode",
+    "fake_mode",
+    "probe",
+    "reads_a_value",
+    "really",
+    "storage_id",
+]
 
 
 class PrivateApiError(RuntimeError):
@@ -26,6 +35,16 @@ class SteppingScaler(torch.amp.GradScaler):
 
     def _maybe_opt_step(self, optimizer: torch.optim.Optimizer, optimizer_state: Any, *args: Any, **kwargs: Any) -> Any:
         return optimizer.step(*args, **kwargs)
+
+
+def fake_mode() -> FakeTensorMode:
+    """Return a new mode, with the cache of earlier ones emptied.
+
+    The cache forgets that two outputs of an operator may share a storage. A trace that began with what earlier traces
+    left in it would differ from the first one of the process.
+    """
+    FakeTensorMode.cache_clear()
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def really() -> AbstractContextManager[object]:
@@ -57,7 +76,7 @@ def probe() -> None:
             seen.append(str(func))
             return 1.0 if reads_a_value(func) else func(*args, **(kwargs or {}))
 
-    with FakeTensorMode(allow_non_fake_inputs=True), Watch():
+    with fake_mode(), Watch():
         tensor = torch.ones(3, 5)
         view = tensor[1:]
         _require(tensor.untyped_storage().nbytes() == 60, "a fake tensor's storage has the size of a real one")

@@ -18,6 +18,7 @@ replaced by ``random`` with the same number of proposals or snippets, on which a
 """
 
 import gc
+import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -32,9 +34,9 @@ from torch.overrides import TorchFunctionMode
 from bench.predict.allocator import Event
 from bench.predict.device_rules import Rules, Scratch, cpu
 from bench.predict.private_api import (
-    FakeTensorMode,
     SteppingScaler,
     TorchDispatchMode,
+    fake_mode,
     probe,
     reads_a_value,
     storage_id,
@@ -42,11 +44,15 @@ from bench.predict.private_api import (
 from bench.predict.repetition import RepeatedForward
 from etad.config import Config
 from etad.data.batch import Batch
+from etad.infer import Detecting
 from etad.models.etad import Etad
 from etad.proposals import dense_grid, sample_proposals
 from etad.seeding import stream
 from etad.step import Phase, TrainingStep
 from etad.train import build_optimizer
+
+INFERENCE = "inference"
+"""The one phase of a pass without training."""
 
 
 class Category(StrEnum):
@@ -84,9 +90,9 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Part:
-    """The events of one phase of a step; ``phase`` is None before the first phase and between phases."""
+    """The events of one phase (of a step, or ``INFERENCE``); ``phase`` is None before, between and after phases."""
 
-    phase: Phase | None
+    phase: str | None
     events: tuple[Event, ...]
 
 
@@ -289,8 +295,8 @@ def _tensors(result: Any) -> Iterator[Tensor]:
         yield from _tensors(list(result.values()))
 
 
-class _BackwardWatch(TorchFunctionMode):
-    """Tells the recorder when a backward pass begins and ends."""
+class _Calls(TorchFunctionMode):
+    """Tells the recorder when a backward pass begins and ends; gives zeros for the values that numpy asks for."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -301,13 +307,15 @@ class _BackwardWatch(TorchFunctionMode):
         if func is torch.Tensor.backward:
             # Recomputation inside the backward pass needs the modes again.
             with self._recorder.backward(), self:
-                return torch.autograd.backward(args[0], *args[1:], **_without_inputs(kwargs))
+                return torch.autograd.backward(args[0], *args[1:], **_renamed(kwargs))
+        if func is torch.Tensor.numpy:
+            return np.zeros(tuple(args[0].shape), np.float32)
         return func(*args, **kwargs)
 
 
-def _without_inputs(kwargs: dict[str, Any]) -> dict[str, Any]:
-    renamed = {"gradient": "grad_tensors"}
-    return {renamed.get(name, name): value for name, value in kwargs.items() if value is not None}
+def _renamed(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Turn arguments of ``Tensor.backward`` into those of ``torch.autograd.backward``."""
+    return {"grad_tensors" if name == "gradient" else name: value for name, value in kwargs.items()}
 
 
 class PhaseEvents:
@@ -342,7 +350,7 @@ class PhaseEvents:
         return parts
 
     def _cut(self, phase: Phase | None) -> None:
-        events = tuple(self._recorder.events[self._from :])
+        events = _with_ends_in_order(self._recorder.events[self._from :])
         self._from = len(self._recorder.events)
         if events or phase is not None:
             self._parts.append(Part(phase, events))
@@ -357,44 +365,79 @@ def trace_training(config: Config, classes: int = 200, rules: Rules | None = Non
         rules: the device; None: the CPU.
         shortcut: trace identical encoder calls once (see repetition.py). The events are the same without, only slower.
     """
-    probe()
-    rules = rules or cpu()
-    config = value_free(config)
-    recorder = Recorder(rules)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake:
-        model = Etad(config, classes).train()
-    for name, module in _in_order_of_transfer(model):
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            recorder.adopt(tensor, Category.PARAMETER, name)
+    session = _Session(value_free(config), classes, rules or cpu(), shortcut)
+    model, recorder = session.model.train(), session.recorder
     optimizer = build_optimizer(model, config.train)
     for group in optimizer.param_groups:
-        group["foreach"] = rules.foreach
+        group["foreach"] = session.rules.foreach
     phases = PhaseEvents(recorder, model, optimizer)
-    step = TrainingStep(model, optimizer, config, [phases])
+    step = TrainingStep(model, optimizer, session.config, [phases])
     if step.scaler.is_enabled():
         step.scaler = SteppingScaler("cpu")
-    recorder.follow_modules(model)
-    if shortcut and model.feature_extractor is not None:
-        RepeatedForward.install(model.feature_extractor, recorder)
 
-    steps: list[tuple[Part, ...]] = []
+    def take_step() -> tuple[Part, ...]:
+        with recorder.allocating(Category.INPUT):
+            batch = fake_batch(config)
+        step(batch, _streams(batch))
+        del batch
+        return phases.take()
+
+    setup = _only_events(phases.take())
+    with session.running():
+        return session.trace(setup, take_step(), take_step())
+
+
+def trace_inference(config: Config, classes: int = 200, rules: Rules | None = None, shortcut: bool = True) -> Trace:
+    """Trace the detection of one batch, which judges all proposals. Arguments are those of ``trace_training``."""
+    session = _Session(value_free(config), classes, rules or cpu(), shortcut)
+    recorder = session.recorder
+    detecting = Detecting(session.model, session.config)
     setup = tuple(recorder.events)
-    phases.take()
-    with ExitStack() as modes, _without_garbage_collection():
-        modes.enter_context(fake)
-        modes.enter_context(recorder)
-        modes.enter_context(_BackwardWatch(recorder))
-        if rules.functions is not None:
-            modes.enter_context(rules.functions())
-        for _ in range(2):
-            with recorder.allocating(Category.INPUT):
-                batch = fake_batch(config)
-            step(batch, _streams(batch))
-            del batch
-            steps.append(phases.take())
-    trace = Trace(recorder.allocations, setup, steps[0], steps[1], recorder.operators)
-    return trace if rules.host_memory else without_host(trace)
+
+    def detect() -> tuple[Part, ...]:
+        begin = len(recorder.events)
+        with recorder.allocating(Category.INPUT):
+            batch = fake_batch(config)
+        detecting(batch)
+        del batch
+        return (Part(INFERENCE, _with_ends_in_order(recorder.events[begin:])),)
+
+    with session.running():
+        return session.trace(setup, detect(), detect())
+
+
+class _Session:
+    """A model of fake tensors whose every use is recorded."""
+
+    def __init__(self, config: Config, classes: int, rules: Rules, shortcut: bool) -> None:
+        probe()
+        self.config, self.rules = config, rules
+        self.recorder = Recorder(rules)
+        self._fake = fake_mode()
+        with self._fake:
+            self.model = Etad(config, classes)
+        for name, module in _in_order_of_transfer(self.model):
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                self.recorder.adopt(tensor, Category.PARAMETER, name)
+        self.recorder.follow_modules(self.model)
+        if shortcut and self.model.feature_extractor is not None:
+            RepeatedForward.install(self.model.feature_extractor, self.recorder)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Record what runs inside."""
+        with ExitStack() as modes, _without_garbage_collection():
+            modes.enter_context(self._fake)
+            modes.enter_context(self.recorder)
+            modes.enter_context(_Calls(self.recorder))
+            if self.rules.functions is not None:
+                modes.enter_context(self.rules.functions())
+            yield
+
+    def trace(self, setup: tuple[Event, ...], first: tuple[Part, ...], steady: tuple[Part, ...]) -> Trace:
+        """Return what was recorded."""
+        trace = Trace(self.recorder.allocations, setup, first, steady, self.recorder.operators)
+        return trace if self.rules.host_memory else without_host(trace)
 
 
 def value_free(config: Config) -> Config:
@@ -460,6 +503,10 @@ def without_host(trace: Trace) -> Trace:
     )
 
 
+def _only_events(parts: Iterable[Part]) -> tuple[Event, ...]:
+    return tuple(event for part in parts for event in part.events)
+
+
 def _streams(batch: Batch) -> Callable[[str], list[torch.Generator]]:
     return lambda purpose: [stream("trace", index, purpose) for index in batch.indices]
 
@@ -469,6 +516,16 @@ def _in_order_of_transfer(model: nn.Module, prefix: str = "") -> Iterator[tuple[
     for name, child in model.named_children():
         yield from _in_order_of_transfer(child, f"{prefix}{name}.")
     yield prefix.removesuffix("."), model
+
+
+def _with_ends_in_order(events: Sequence[Event]) -> tuple[Event, ...]:
+    """Sort every run of ends by key.
+
+    Tensors that die together die in the order of their addresses (autocast's cache of weights is a hash map), which
+    changes from run to run. An allocator is in the same state after a run of ends, whatever their order.
+    """
+    runs = itertools.groupby(events, lambda event: event.size_bytes == 0)
+    return tuple(event for is_end, run in runs for event in (sorted(run) if is_end else run))
 
 
 @contextmanager

@@ -1,0 +1,238 @@
+"""Where a device allocates otherwise than the fake tensors of trace.py, which behave like a CPU.
+
+Each rule is one small function that names its source. There are three kinds of them:
+
+- a call is replaced by one that allocates what the device's own implementation does (``_CudaCalls``);
+- an operator uses memory while it runs that no tensor shows (``Scratch``);
+- an output's size is not known to fake tensors (``mkldnn_rnn_workspace``).
+
+What cannot be known without the GPU is marked ``uncertain``: a prediction is made without it (low) and with it (high).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bench.predict.allocator import MIB
+from bench.predict.private_api import really
+
+aten = torch.ops.aten
+
+
+class Scratch(NamedTuple):
+    """Memory that an operator uses while it runs.
+
+    Attributes:
+        size_bytes: how much.
+        uncertain: whether it is a bound instead of a known number.
+    """
+
+    size_bytes: int
+    uncertain: bool = False
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a device differs.
+
+    Attributes:
+        name: of the device, for the reader.
+        functions: makes a mode that replaces calls; None for none.
+        scratch: ``(operator, arguments, result)`` -> scratch of that call.
+        outputs: ``(operator, arguments)`` -> true size in bytes of outputs, by position.
+        foreach: whether the optimizer works on all tensors of a group at once. It is the default for CUDA tensors, and
+            costs intermediate results of the whole group's size (``torch.optim.Optimizer``, ``foreach``).
+        host_memory: whether the tensors that a GPU run keeps in the host's memory count.
+    """
+
+    name: str
+    functions: Callable[[], TorchFunctionMode] | None
+    scratch: Callable[[Any, Sequence[Any], Any], Iterator[Scratch]]
+    outputs: Callable[[Any, Sequence[Any]], Mapping[int, int]]
+    foreach: bool
+    host_memory: bool
+
+
+def cpu() -> Rules:
+    """Rules of a CPU: the trace as it is. They serve the checks against really executed steps."""
+    return Rules(
+        name="cpu",
+        functions=None,
+        scratch=lambda operator, arguments, result: iter(()),
+        outputs=mkldnn_rnn_workspace,
+        foreach=False,
+        host_memory=True,
+    )
+
+
+def cuda(compute_capability: tuple[int, int] = (8, 0)) -> Rules:
+    """Rules of a CUDA GPU, for torch's default settings (``cudnn.benchmark`` off, no workspace variables set)."""
+    workspace = cublas_workspace_bytes(compute_capability)
+
+    def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
+        if operator in GEMMS:
+            yield Scratch(workspace)
+        elif operator is aten.convolution.default:
+            yield from convolution_scratch(arguments, result)
+        elif operator is aten.convolution_backward.default:
+            yield from convolution_backward_scratch(arguments, result)
+
+    return Rules(
+        name=f"cuda sm_{compute_capability[0]}{compute_capability[1]}",
+        functions=_CudaCalls,
+        scratch=scratch,
+        outputs=lambda operator, arguments: {},
+        foreach=True,
+        host_memory=False,
+    )
+
+
+GEMMS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default}
+
+
+def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
+    """Return the workspace that torch gives cuBLAS: 32 MiB for compute capability 9 to 12, else 8,519,680 B.
+
+    aten/src/ATen/cuda/CublasHandlePool.cpp, ``parseChosenWorkspaceSize``: ":4096:2:16:8", that is 2 x 4 MiB and
+    8 x 16 KiB. Since torch 2.15 each GEMM takes it from the caching allocator and gives it back, unless
+    ``TORCH_CUBLAS_WORKSPACE_CACHE`` is set; before, it was kept for each handle and stream. A GEMM that goes through
+    cuBLASLt takes 1 MiB instead; which one does is not predicted, and the larger number is used for all.
+    """
+    return 32 * MIB if 9 <= compute_capability[0] <= 12 else 2 * 4096 * 1024 + 8 * 16 * 1024
+
+
+def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:
+    """Yield what cuDNN's forward convolution uses while it runs.
+
+    Operands that are not contiguous are copied first (aten/src/ATen/native/cudnn/ConvShared.cpp). The algorithm's own
+    workspace depends on the algorithm that cuDNN's heuristics choose, which cannot be asked without the GPU. The bound:
+    its tensor-core kernels work channels-last, so in the worst usual case each operand (input, weight, output) is
+    converted once. FFT and Winograd algorithms may take more, and torch sets no limit.
+    """
+    yield from _copies(arguments[:2])
+    yield Scratch(sum(map(_bytes, (*arguments[:2], result))), uncertain=True)
+
+
+def convolution_backward_scratch(arguments: Sequence[Any], result: Sequence[Tensor | None]) -> Iterator[Scratch]:
+    """Yield what cuDNN's backward convolutions use, one after the other: gradient of the input, then of the weight.
+
+    The basis is that of ``convolution_scratch``.
+    """
+    gradient, input_, weight = arguments[:3]
+    yield from _copies((gradient, input_, weight))
+    of_input, of_weight = result[0], result[1]
+    if of_input is not None:
+        yield Scratch(sum(map(_bytes, (gradient, weight, of_input))), uncertain=True)
+    if of_weight is not None:
+        yield Scratch(sum(map(_bytes, (gradient, input_, of_weight))), uncertain=True)
+
+
+def _copies(operands: Sequence[Tensor]) -> Iterator[Scratch]:
+    for operand in operands:
+        if not operand.is_contiguous():
+            yield Scratch(_bytes(operand))
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int, int]:
+    """Return the size of what a CPU's LSTM keeps for its backward pass, which fake tensors take for empty.
+
+    oneDNN does not document it, so the layer is run once on zeros of the same shapes.
+    """
+    if operator is not aten.mkldnn_rnn_layer.default:
+        return {}
+    with really():
+        real = [torch.zeros(a.shape, dtype=a.dtype) if isinstance(a, Tensor) else a for a in arguments]
+        return {3: operator(*real)[3].untyped_storage().nbytes()}
+
+
+class _CudaCalls(TorchFunctionMode):
+    """Replaces calls that CUDA implements with other allocations."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "lstm" and len(args) == 9:
+            return cudnn_lstm(*args[:3])
+        if name == "dropout":
+            return cuda_dropout(func, *args, **kwargs)
+        if name in PROMOTED and torch.is_autocast_enabled("cpu"):
+            return func(*(_promoted(argument) for argument in args), **kwargs)
+        return func(*args, **kwargs)
+
+
+PROMOTED = {"group_norm", "layer_norm", "softmax", "log_softmax"}
+"""Calls that CUDA's autocast runs in fp32 and the CPU's in half precision (aten/src/ATen/autocast_mode.h, the list
+``AT_FORALL_FP32``)."""
+
+
+def _promoted(argument: Any) -> Any:
+    half = (torch.float16, torch.bfloat16)
+    return argument.float() if isinstance(argument, Tensor) and argument.dtype in half else argument
+
+
+def cuda_dropout(func: Any, input_: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """CUDA's dropout keeps a mask of 1 B an element, the CPU's one of the element's own size.
+
+    aten/src/ATen/native/Dropout.cpp: the fused kernel runs for training with 0 < p < 1 and not in place.
+    """
+    if inplace or not training or not 0 < p < 1:
+        output: Tensor = func(input_, p, training)
+        return output
+    return torch.native_dropout(input_, p, training)[0]
+
+
+LSTM_RESERVE = 6
+"""Numbers that cuDNN keeps for each unit, step and sample of an LSTM for its backward pass: four gates, the cell and
+its tanh. An estimate: cuDNN tells the size (cudnnGetRNNTempSpaceSizes) only where there is a GPU."""
+
+
+def cudnn_lstm(input_: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One batch-first LSTM layer as cuDNN allocates it (aten/src/ATen/native/cudnn/RNN.cpp, ``_cudnn_rnn``).
+
+    Under autocast the weights are cast into one flat buffer, anew in each call (``_cudnn_rnn_cast_reflatten``).
+    """
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        flat = torch.cat([weight.to(dtype).flatten() for weight in weights])
+        sizes = [weight.numel() for weight in weights]
+        weights = [part.view(weight.shape) for part, weight in zip(flat.split(sizes), weights, strict=True)]
+        input_ = input_.to(dtype)
+    output, hidden, cell = _CudnnLstm.apply(input_, *weights)
+    return output, hidden, cell
+
+
+class _CudnnLstm(torch.autograd.Function):
+    """Allocates like ``_cudnn_rnn`` and its backward pass; computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, input_: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, steps, _ = input_.shape
+        units = weights[1].shape[1]
+        # cuDNN wants time first.
+        time_first = input_.transpose(0, 1).contiguous()
+        output = input_.new_empty(steps, batch, units)
+        hidden, cell = input_.new_empty(1, batch, units), input_.new_empty(1, batch, units)
+        reserve = input_.new_empty(LSTM_RESERVE * steps * batch * units)
+        del time_first
+        ctx.save_for_backward(input_, output, reserve, *weights)
+        return output.transpose(0, 1), hidden, cell
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        input_, _, _, *weights = ctx.saved_tensors
+        time_first = input_.transpose(0, 1).contiguous()
+        of_input = torch.empty_like(time_first).transpose(0, 1)
+        del time_first
+        # One buffer; the gradients of the weights are views of it.
+        buffer = input_.new_empty(sum(weight.numel() for weight in weights))
+        parts = buffer.split([math.prod(weight.shape) for weight in weights])
+        return of_input, *(part.view(weight.shape) for part, weight in zip(parts, weights, strict=True))
