@@ -16,6 +16,8 @@ from etad.postprocess import Detections
 THUMBNAILS = 8
 THUMBNAIL_HEIGHT = 120
 BARS = 20
+WORTH_DRAWING = 0.05
+"""Detections below this part of the best score are noise to the eye."""
 
 
 def plot_timeline(
@@ -36,8 +38,8 @@ def plot_timeline(
     numbers = ((np.arange(THUMBNAILS) + 0.5) / THUMBNAILS * info.frames).astype(np.int64)
     thumbnails = decode(video, THUMBNAIL_HEIGHT, width, numbers).permute(0, 2, 3, 1).numpy()
     best = np.argsort(-found.scores, kind="stable")[:bars]
-    shown = sorted({int(label) for label in found.labels[best]})
-    colours = {label: plt.get_cmap("tab10")(place % 10) for place, label in enumerate(shown)}
+    best = best[found.scores[best] >= WORTH_DRAWING * found.scores.max(initial=0.0)]
+    colours = plt.get_cmap("tab10").colors
 
     rows = max(len(best), 1)
     figure, (strip, axis) = plt.subplots(
@@ -48,7 +50,7 @@ def plot_timeline(
     for place, number in enumerate(best):
         start, end = found.segments_s[number]
         label = int(found.labels[number])
-        axis.barh(place, end - start, left=start, height=0.8, color=colours[label])
+        axis.barh(place, end - start, left=start, height=0.8, color=colours[label % len(colours)])
         axis.text(end, place, f" {classes[label]} {found.scores[number]:.2f}", va="center", fontsize=7, clip_on=True)
     axis.set(xlim=(0, duration_s), ylim=(rows - 0.4, -0.6), yticks=[], xlabel="time (s)")
     if not len(best):

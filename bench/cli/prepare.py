@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
+from bench.cli import FAILED
 from etad.data import prepare as preparation
-
-SOME_FAILED = 3
 
 
 @click.command()
@@ -54,4 +53,4 @@ def prepare(
     click.echo(f"{done} videos encoded, {skipped} already finished, {failed} failed: {target}", err=True)
     click.echo(json.dumps(report.as_dict(), indent=1))
     if report.failed:
-        context.exit(SOME_FAILED)
+        context.exit(FAILED)

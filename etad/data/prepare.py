@@ -25,11 +25,11 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from tqdm import tqdm
 
 from etad.data.videos import VideoInfo, VideoReader, list_videos, probe, quarter_turns
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
+from etad.progress import progress as progress_bar
 
 REPORT_NAME = "prepare.json"
 
@@ -133,9 +133,7 @@ def prepare(
             jobs.append(job)
     try:
         with closing(_run(jobs, _available_cpus() if workers is None else workers)) as finished:
-            # None: only on a terminal.
-            hidden = None if progress else True
-            for job, outcome in tqdm(finished, "prepare", len(jobs), unit="video", delay=2, disable=hidden):
+            for job, outcome in progress_bar(finished, "prepare", len(jobs), "video", shown=progress):
                 outcomes[job.source.name] = outcome
                 if outcome.disk_full:
                     raise DataError(f"{target}: the disk is full; make room and run the same command again")

@@ -26,10 +26,10 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
+from etad.progress import progress
 from etad.seeding import stream_seed
 
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
@@ -205,12 +205,9 @@ def write_dataset(target: Path, spec: SyntheticSpec, workers: int) -> Path:
     missing = [
         number for number in range(spec.videos) if not _is_finished(_video_path(folder, spec, number), spec, number)
     ]
-    progress = tqdm(
-        total=spec.videos, initial=spec.videos - len(missing), desc="rendering", unit="video", delay=2, leave=False
-    )
-    with progress:
-        for _ in _write_videos(folder, spec, missing, workers):
-            progress.update()
+    done = spec.videos - len(missing)
+    for _ in progress(_write_videos(folder, spec, missing, workers), "render", spec.videos, "video", done):
+        pass
     annotations = target / "annotations.json"
     write_json(annotations, {"version": "synthetic-1", "database": _database(spec)})
     return annotations
