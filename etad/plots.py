@@ -39,7 +39,7 @@ def plot_timeline(
     thumbnails = decode(video, THUMBNAIL_HEIGHT, width, numbers).permute(0, 2, 3, 1).numpy()
     best = np.argsort(-found.scores, kind="stable")[:bars]
     best = best[found.scores[best] >= WORTH_DRAWING * found.scores.max(initial=0.0)]
-    colours = plt.get_cmap("tab10").colors
+    colour_of = plt.get_cmap("tab10")
 
     rows = max(len(best), 1)
     figure, (strip, axis) = plt.subplots(
@@ -50,7 +50,7 @@ def plot_timeline(
     for place, number in enumerate(best):
         start, end = found.segments_s[number]
         label = int(found.labels[number])
-        axis.barh(place, end - start, left=start, height=0.8, color=colours[label % len(colours)])
+        axis.barh(place, end - start, left=start, height=0.8, color=colour_of(label % 10))
         axis.text(end, place, f" {classes[label]} {found.scores[number]:.2f}", va="center", fontsize=7, clip_on=True)
     axis.set(xlim=(0, duration_s), ylim=(rows - 0.4, -0.6), yticks=[], xlabel="time (s)")
     if not len(best):

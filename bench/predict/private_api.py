@@ -62,6 +62,13 @@ def reads_a_value(operator: Any) -> bool:
     return operator is torch.ops.aten._local_scalar_dense.default
 
 
+def is_composite(operator: Any) -> bool:
+    """Tell whether an operator only calls others. Autograd takes those apart; in inference mode nobody does."""
+    if operator is torch.ops.prim.device.default:
+        return False  # Not known to the dispatcher.
+    return bool(operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))
+
+
 @functools.cache
 def probe() -> None:
     """Check every assumption on a few bytes.

@@ -37,6 +37,7 @@ from bench.predict.private_api import (
     SteppingScaler,
     TorchDispatchMode,
     fake_mode,
+    is_composite,
     probe,
     reads_a_value,
     storage_id,
@@ -153,6 +154,10 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if reads_a_value(func):
             return self._value(func, args)
+        if torch.is_inference_mode_enabled() and is_composite(func):
+            # What it makes on the way is to be seen, too.
+            with self:
+                return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
         if func is torch.ops.prim.device.default or self._paused:
             return result
