@@ -11,9 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
-from bench.predict.allocator import AllocatorSettings, CachingAllocator, Event, SimulatedOutOfMemory, Usage
+from bench.predict.allocator import (
+    DEFAULT_SETTINGS,
+    AllocatorSettings,
+    CachingAllocator,
+    Event,
+    SimulatedOutOfMemory,
+    Usage,
+)
 from bench.predict.device_rules import cuda
-from bench.predict.trace import Category, Part, Trace, trace_inference, trace_training
+from bench.predict.trace import Category, Trace, trace_inference, trace_training
 from etad.config import Config
 
 MOST_STEPS = 12
@@ -182,8 +189,7 @@ def predict_memory(
     compute_capability: tuple[int, int] = (8, 0),
     memory_bytes: int | None = None,
     context_bytes: int | None = None,
-    settings: AllocatorSettings | None = None,
-    shortcut: bool = True,
+    settings: AllocatorSettings = DEFAULT_SETTINGS,
 ) -> MemoryPrediction:
     """Predict the GPU memory of training (or of inference), without data, weights or GPU.
 
@@ -195,23 +201,31 @@ def predict_memory(
         memory_bytes: the GPU's memory; None: as much as is needed.
         context_bytes: what the CUDA context takes of it; None: not known, and left out.
         settings: of the caching allocator; its capacity is replaced if ``memory_bytes`` is given.
-        shortcut: see ``trace_training``.
     """
-    rules = cuda(compute_capability)
-    trace = (trace_inference if inference else trace_training)(config, classes, rules, shortcut)
-    settings = settings or AllocatorSettings()
+    trace = (trace_inference if inference else trace_training)(config, classes, cuda(compute_capability))
+    return predict_from_trace(trace, memory_bytes=memory_bytes, context_bytes=context_bytes, settings=settings)
+
+
+def predict_from_trace(
+    trace: Trace,
+    *,
+    memory_bytes: int | None = None,
+    context_bytes: int | None = None,
+    settings: AllocatorSettings = DEFAULT_SETTINGS,
+) -> MemoryPrediction:
+    """Predict from a trace made with the rules of CUDA; one trace serves GPUs of any size. See ``predict_memory``."""
     if memory_bytes is not None:
         settings = replace(settings, capacity_bytes=max(memory_bytes - (context_bytes or 0), 0))
-    certain = _without_uncertain(trace)
+    certain = trace.keeping(lambda allocation: not allocation.uncertain)
     low = simulate(certain, settings)
     return MemoryPrediction(
-        videos=config.train.batch,
+        videos=trace.videos,
         parameter_bytes=sum(event.size_bytes for event in trace.setup),
         low=low,
         high=simulate(trace, settings),
         composition=None if low.steady is None else compose(certain, settings),
         context_bytes=context_bytes,
-        device=rules.name,
+        device=trace.device,
     )
 
 
@@ -308,15 +322,3 @@ def _is_steady(reserves: Sequence[int]) -> bool:
     # The first step differs from the others, so it does not count.
     last = reserves[1:][-SAME_STEPS:]
     return len(last) == SAME_STEPS and len(set(last)) == 1
-
-
-def _without_uncertain(trace: Trace) -> Trace:
-    def certain(events: Iterable[Event]) -> tuple[Event, ...]:
-        return tuple(event for event in events if not trace.allocations[event.key].uncertain)
-
-    def of_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
-        return tuple(Part(part.phase, certain(part.events)) for part in parts)
-
-    return Trace(
-        trace.allocations, certain(trace.setup), of_parts(trace.first), of_parts(trace.steady), trace.operators
-    )

@@ -22,7 +22,7 @@ import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -107,6 +107,8 @@ class Trace:
         first: the first step, in which the optimizer makes its state.
         steady: any later step.
         operators: number of operators that were traced.
+        device: the rules it was made with.
+        videos: batch size.
     """
 
     allocations: Sequence[Allocation]
@@ -114,6 +116,19 @@ class Trace:
     first: tuple[Part, ...]
     steady: tuple[Part, ...]
     operators: int
+    device: str
+    videos: int
+
+    def keeping(self, wanted: Callable[[Allocation], bool]) -> "Trace":
+        """Return the trace without the allocations that are not wanted."""
+
+        def of_events(events: tuple[Event, ...]) -> tuple[Event, ...]:
+            return tuple(event for event in events if wanted(self.allocations[event.key]))
+
+        def of_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+            return tuple(Part(part.phase, of_events(part.events)) for part in parts)
+
+        return replace(self, setup=of_events(self.setup), first=of_parts(self.first), steady=of_parts(self.steady))
 
 
 class Recorder(TorchDispatchMode):
@@ -441,8 +456,12 @@ class _Session:
 
     def trace(self, setup: tuple[Event, ...], first: tuple[Part, ...], steady: tuple[Part, ...]) -> Trace:
         """Return what was recorded."""
-        trace = Trace(self.recorder.allocations, setup, first, steady, self.recorder.operators)
-        return trace if self.rules.host_memory else without_host(trace)
+        videos = self.config.train.batch
+        recorder = self.recorder
+        trace = Trace(recorder.allocations, setup, first, steady, recorder.operators, self.rules.name, videos)
+        if self.rules.host_memory:
+            return trace
+        return trace.keeping(lambda allocation: allocation.category is not Category.HOST)
 
 
 def value_free(config: Config) -> Config:
@@ -491,20 +510,6 @@ def fake_batch(config: Config) -> Batch:
         input_=input_,
         segments=tuple(torch.zeros(ACTIONS_PER_VIDEO, 2) for _ in range(videos)),
         labels=tuple(torch.zeros(ACTIONS_PER_VIDEO, dtype=torch.int64) for _ in range(videos)),
-    )
-
-
-def without_host(trace: Trace) -> Trace:
-    """Return the trace without what lies in the host's memory."""
-
-    def on_device(events: tuple[Event, ...]) -> tuple[Event, ...]:
-        return tuple(event for event in events if trace.allocations[event.key].category is not Category.HOST)
-
-    def of_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        return tuple(Part(part.phase, on_device(part.events)) for part in parts)
-
-    return Trace(
-        trace.allocations, on_device(trace.setup), of_parts(trace.first), of_parts(trace.steady), trace.operators
     )
 
 
