@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -14,7 +15,15 @@ from etad.data.dataset import VideoDataset, gather_clips, load
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.models.etad import Etad, encode_snippets
-from etad.postprocess import ClassScores, Detections, RawDetections, to_detections
+from etad.postprocess import (
+    AGNOSTIC_CLASSES,
+    ClassScores,
+    Detections,
+    RawDetections,
+    read_class_scores,
+    submission,
+    to_detections,
+)
 from etad.progress import progress
 from etad.proposals import dense_grid
 from etad.step import AUTOCAST_DTYPE
@@ -150,6 +159,54 @@ def infer(
     }
     everything = {video_id: one for part in world.gather(found) for video_id, one in part.items()}
     return {video_id: everything[video_id] for video_id in durations}
+
+
+@dataclass(frozen=True)
+class TestSetDetections:
+    """The detections of a test set, as what a submission needs.
+
+    Attributes:
+        found: detections by video id.
+        classes: names of the class numbers.
+        class_scores: name of the external score file; None where none was used.
+        missing: ids of test videos that have no file, and so no detection.
+    """
+
+    __test__ = False  # pytest takes the name for a test
+
+    found: dict[str, Detections]
+    classes: tuple[str, ...]
+    class_scores: str | None
+    missing: tuple[str, ...]
+
+    def submission(self) -> dict[str, Any]:
+        """Return the submission JSON (etad-spec section 7)."""
+        used = {"used": self.class_scores is not None, "details": self.class_scores or ""}
+        return submission(self.found, self.classes, used)
+
+
+def infer_test_set(model: Etad, config: Config, classes: Sequence[str], world: World) -> TestSetDetections:
+    """Detect the actions of an experiment's test videos, with its way of getting classes.
+
+    Raises:
+        ConfigError: external class scores are wanted but not named, or lack a test video.
+        DataError: a file cannot be used.
+    """
+    dataset = VideoDataset(config, training=False)
+    post, scores = config.postprocess, None
+    if post.classes == "external":
+        if post.class_scores is None:
+            raise ConfigError("postprocess.class_scores is not set; name a score file, or set postprocess.classes")
+        scores = read_class_scores(config.data.path(post.class_scores), classes)
+        if lacking := scores.missing([video.id for video in dataset.videos]):
+            raise DataError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
+    found = infer(model.to(world.device), dataset, config, world, scores)
+    return TestSetDetections(
+        found=found,
+        classes=AGNOSTIC_CLASSES if post.classes == "agnostic" else tuple(classes),
+        class_scores=None if scores is None else scores.path.name,
+        missing=tuple(dataset.missing),
+    )
 
 
 def _views_by_video(

@@ -48,9 +48,15 @@ def fold_folders(folder: Path) -> list[Path]:
     return folds
 
 
-def fold_folder(folder: Path, fold: int) -> Path:
-    """Return the folder of one fold of a cross-validation run."""
-    return folder / f"fold{fold}"
+def parts(config: Config, folder: Path) -> list[tuple[Config, Path]]:
+    """Return the runs, each with its folder, that an experiment consists of: itself, or one for each fold."""
+    data = config.data
+    if not data.folds or data.fold is not None:
+        return [(config, folder)]
+    return [
+        (config.model_copy(update={"data": data.model_copy(update={"fold": fold})}), folder / f"fold{fold}")
+        for fold in range(1, len(data.folds) + 1)
+    ]
 
 
 def run_config(folder: Path, assignments: Sequence[str] = ()) -> Config:

@@ -136,7 +136,8 @@ class _Run:
         self.step = TrainingStep(self.model, self.optimizer, config, listeners, world.size, world.total)
         self.progress = Progress()
         self._log: _LossLog | None = None
-        self._saved_at = time.monotonic()
+        self._began_at = self._saved_at = time.monotonic()
+        self._trained_before_s = 0.0
 
     def resume(self) -> None:
         """Load the folder's checkpoint, if any, and open the log at that step."""
@@ -149,6 +150,7 @@ class _Run:
             self.scheduler.load_state_dict(content["scheduler"])
             self.step.scaler.load_state_dict(content["scaler"])
             self.progress = Progress(content["epoch"], content["step"])
+            self._trained_before_s = content["trained_s"]
             self._restore_random_state(content["random_state"])
         if self.world.is_main:
             self._log = _LossLog(self.folder, self.progress)
@@ -209,6 +211,7 @@ class _Run:
             {
                 "epoch": self.progress.epoch,
                 "step": self.progress.step,
+                "trained_s": self._trained_before_s + time.monotonic() - self._began_at,
                 "state_dict": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),

@@ -13,6 +13,7 @@ INTERRUPTED = 130
 FAILED = 3
 
 COMMANDS = {
+    "accuracy": "Train, infer and score, over seeds and snippet ratios.",
     "config": "Show a configuration, resolved and checked.",
     "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",

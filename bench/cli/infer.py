@@ -12,16 +12,15 @@ from bench.cli.options import config_option, device_option, gpus_option, note, r
 from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.annotations import load_annotations
-from etad.data.dataset import test_dataset
 from etad.data.videos import list_videos
 from etad.distributed import World, join_world
-from etad.errors import ConfigError, NothingToDoError
+from etad.errors import NothingToDoError
 from etad.files import write_json
-from etad.infer import PlainVideos
+from etad.infer import PlainVideos, infer_test_set
 from etad.infer import infer as infer_videos
 from etad.models.etad import Etad
 from etad.plots import plot_timeline
-from etad.postprocess import AGNOSTIC_CLASSES, read_class_scores, submission
+from etad.postprocess import AGNOSTIC_CLASSES, submission
 from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
 
 
@@ -87,22 +86,12 @@ def _models(
 
 
 def _infer_test_set(target: Path, experiment: Config, classes: Sequence[str], model: Etad, world: World) -> None:
-    dataset = test_dataset(experiment)
-    post, scores = experiment.postprocess, None
-    if post.classes == "external":
-        if post.class_scores is None:
-            raise ConfigError("postprocess.class_scores is not set; name a score file, or set postprocess.classes")
-        scores = read_class_scores(experiment.data.path(post.class_scores), classes)
-        if lacking := scores.missing([video.id for video in dataset.videos]):
-            raise ConfigError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
-    found = infer_videos(model.to(world.device), dataset, experiment, world, scores)
+    result = infer_test_set(model, experiment, classes, world)
     if not world.is_main:
         return
-    if dataset.missing:
-        note(f"{len(dataset.missing)} test videos have no file and get no detection (first: {dataset.missing[0]})")
-    names = AGNOSTIC_CLASSES if post.classes == "agnostic" else classes
-    external = {"used": scores is not None, "details": scores.path.name if scores else ""}
-    write_json(target, submission(found, names, external))
+    if result.missing:
+        note(f"{len(result.missing)} test videos have no file and get no detection (first: {result.missing[0]})")
+    write_json(target, result.submission())
     click.echo(target)
 
 

@@ -11,7 +11,7 @@ from etad.config import Config, load_config
 from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device, join_world
 from etad.errors import ConfigError
-from etad.runs import fold_folder
+from etad.runs import parts
 from etad.train import CHECKPOINT
 from etad.train import train as train_model
 
@@ -37,19 +37,8 @@ def train(
         _check(experiment, device, gpus)
         sys.exit(launch(gpus))
     with join_world(device) as world:
-        for part, part_folder in _parts(experiment, folder):
+        for part, part_folder in parts(experiment, folder):
             _train_one(part, part_folder, world)
-
-
-def _parts(experiment: Config, folder: Path) -> list[tuple[Config, Path]]:
-    """Return the runs that an experiment consists of: itself, or one for each fold."""
-    data = experiment.data
-    if not data.folds or data.fold is not None:
-        return [(experiment, folder)]
-    return [
-        (experiment.model_copy(update={"data": data.model_copy(update={"fold": fold})}), fold_folder(folder, fold))
-        for fold in range(1, len(data.folds) + 1)
-    ]
 
 
 def _train_one(experiment: Config, folder: Path, world: World) -> None:
@@ -75,4 +64,4 @@ def _check(experiment: Config, device: str, processes: int) -> None:
         choose_device("cuda", local_rank=processes - 1)
     if experiment.train.batch % processes:
         raise ConfigError(f"--gpus {processes}: train.batch is {experiment.train.batch}, which does not divide by it")
-    train_dataset(_parts(experiment, Path())[0][0])
+    train_dataset(parts(experiment, Path())[0][0])
