@@ -27,8 +27,7 @@ class Outcome(Generic[Result]):
     Attributes:
         status: "ok", "error" (it raised, or its process died) or "timeout".
         value: what the function returned; None unless the status is "ok".
-        message: why there is none, in one line; empty if the status is "ok".
-        detail: the traceback, where it raised; it belongs into a bug report.
+        message: why there is none, in one line; empty if the status is "ok". The traceback is on stderr.
         started_at: when the process was started, UTC.
         duration_s: from then until it answered or was given up, its start included.
     """
@@ -36,7 +35,6 @@ class Outcome(Generic[Result]):
     status: Literal["ok", "error", "timeout"]
     value: Result | None
     message: str
-    detail: str
     started_at: datetime
     duration_s: float
 
@@ -71,15 +69,15 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, timeout_s: fl
         receiver.close()
     if answer == "timeout":
         message = f"gave no result within {timeout_s:g} s, and was ended"
-        return Outcome("timeout", None, message, "", started_at, duration_s)
+        return Outcome("timeout", None, message, started_at, duration_s)
     if answer is None:
-        return Outcome("error", None, _death(child.exitcode), "", started_at, duration_s)
-    kind, content, detail = answer
+        return Outcome("error", None, _death(child.exitcode), started_at, duration_s)
+    kind, content = answer
     if kind == "mistake":
         raise content
     if kind == "error":
-        return Outcome("error", None, content, detail, started_at, duration_s)
-    return Outcome("ok", content, "", "", started_at, duration_s)
+        return Outcome("error", None, content, started_at, duration_s)
+    return Outcome("ok", content, "", started_at, duration_s)
 
 
 def run_all(
@@ -127,13 +125,14 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
     # Ctrl-C is the parent's to handle; it ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sender.send(("value", function(*arguments), ""))
+        sender.send(("value", function(*arguments)))
     except UserError as error:
-        sender.send(("mistake", error, ""))
+        sender.send(("mistake", error))
     except Exception as error:
         text = str(error).strip().splitlines()
         message = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        sender.send(("error", message, traceback.format_exc()))
+        traceback.print_exc()
+        sender.send(("error", message))
 
 
 def _death(exit_code: int | None) -> str:

@@ -1,0 +1,123 @@
+"""Whether a predicted experiment fits a GPU, and with what margin."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from bench.environment import slug
+from bench.hardware import Profile
+from bench.predict.allocator import MIB
+from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_memory
+from etad.config import Config
+
+CONTEXT_ALLOWANCE_BYTES = 1024 * MIB
+"""A CUDA context with its kernels takes several hundred MiB, more or less by driver and GPU. Where it was not measured,
+a margin below this allowance is called uncertain. It is caution, not a measurement."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The GPU to fit.
+
+    Attributes:
+        name: of the profile, or the size that was asked for.
+        device: slug of the folder that its records lie in.
+        memory_bytes: what there is for a process.
+        context_bytes: what the CUDA context takes of it; None: not known.
+        context_unknown: why it is not known; empty if it is.
+        compute_capability: decides how much workspace cuBLAS gets.
+        profile: None for a mere size.
+    """
+
+    name: str
+    device: str
+    memory_bytes: int
+    context_bytes: int | None
+    context_unknown: str
+    compute_capability: tuple[int, int]
+    profile: Profile | None = None
+
+    @classmethod
+    def of_profile(cls, profile: Profile) -> Self:
+        """Return the GPU of a profile."""
+        major, minor = profile.compute_capability.split(".")
+        return cls(
+            name=profile.name,
+            device=slug(profile.device_names[0]),
+            memory_bytes=profile.available_memory_bytes,
+            context_bytes=profile.context_overhead_bytes,
+            context_unknown=profile.unknown.get("context_overhead_bytes", ""),
+            compute_capability=(int(major), int(minor)),
+            profile=profile,
+        )
+
+    @classmethod
+    def of_size(cls, memory_bytes: int) -> Self:
+        """Return a GPU of which only the memory is known; the rest is that of an A100."""
+        name = f"{memory_bytes / 2**30:g}GiB"
+        return cls(name, f"gpu-{slug(name)}", memory_bytes, None, "only a size was given, no GPU", (8, 0))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The verdict.
+
+    Attributes:
+        verdict: "uncertain" where it hangs on something that is not known.
+        reason: what that is, or why it does not fit; empty for "yes".
+        margin: memory left when most is reserved; negative where it lacks. The interval is that of the prediction.
+        out_of_memory: where the step died; None where it fits, or clearly does not.
+    """
+
+    verdict: Literal["yes", "no", "uncertain"]
+    reason: str
+    margin: Interval
+    out_of_memory: OutOfMemory | None = None
+
+
+def judge(free: MemoryPrediction, target: Target, config: Config, inference: bool = False) -> Fit:
+    """Say whether an experiment fits.
+
+    Args:
+        free: its prediction with as much memory as it wants, for the target's compute capability.
+        target: the GPU.
+        config, inference: what was predicted; predicted once more, within the target's memory, if ``free`` does not
+            decide: a full GPU empties its cache before it gives up.
+    """
+    reserved, needed = free.reserved, free.low.steady
+    assert reserved is not None
+    assert needed is not None
+    capacity = target.memory_bytes - (target.context_bytes or 0)
+    margin = Interval(capacity - reserved.high_bytes, capacity - reserved.low_bytes)
+    if margin.low_bytes >= 0:
+        return _with_context(margin, target)
+    if needed.peak.requested_bytes > capacity:
+        needed_mib, mib = needed.peak.requested_bytes / MIB, capacity / MIB
+        return Fit("no", f"it needs {needed_mib:.1f} MiB at the peak, and there are {mib:.1f} MiB", margin)
+    bound = predict_memory(
+        config,
+        inference=inference,
+        compute_capability=target.compute_capability,
+        memory_bytes=target.memory_bytes,
+        context_bytes=target.context_bytes,
+    )
+    if bound.fits == "no":
+        return Fit("no", _death(bound.low.out_of_memory), margin, bound.low.out_of_memory)
+    if bound.fits == "uncertain":
+        scratch = "scratch of cuDNN, whose size is not known, decides"
+        return Fit("uncertain", scratch, margin, bound.high.out_of_memory)
+    assert bound.reserved is not None
+    within = Interval(capacity - bound.reserved.high_bytes, capacity - bound.reserved.low_bytes)
+    return _with_context(within, target)
+
+
+def _with_context(margin: Interval, target: Target) -> Fit:
+    if target.context_bytes is None and margin.low_bytes < CONTEXT_ALLOWANCE_BYTES:
+        left = f"{margin.low_bytes / MIB:.0f} MiB are left for the CUDA context, whose size is not known"
+        return Fit("uncertain", left, margin)
+    return Fit("yes", "", margin)
+
+
+def _death(lack: OutOfMemory | None) -> str:
+    assert lack is not None
+    size, reserved = lack.size_bytes / MIB, lack.reserved_bytes / MIB
+    return f"step {lack.step + 1} asks for {size:.1f} MiB in {lack.phase} when {reserved:.1f} MiB are reserved"

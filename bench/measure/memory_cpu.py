@@ -1,0 +1,240 @@
+"""The memory of a step that is really executed on the CPU, from the allocation events of torch's profiler.
+
+The batch is random and the weights are initial ones, as the sizes do not depend on them. The events are those of
+torch's CPU allocator, scratch of its kernels included; what libraries allocate by themselves is in the host RSS only. A
+CPU has no caching allocator: what is requested is all there is to count.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.environment import collect_environment, device_slug
+from bench.measure.cells import Cell
+from bench.measure.isolation import Outcome, run_all
+from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
+from bench.predict.allocator import MIB
+from bench.predict.memory import predict_memory
+from bench.predict.trace import INFERENCE, fake_batch
+from bench.record import Failure, Metric, Metrics, Record
+from etad.config import Config
+from etad.data.batch import Batch
+from etad.errors import DeviceError
+from etad.infer import Detecting
+from etad.models.etad import Etad
+from etad.seeding import stream
+from etad.step import Phase, TrainingStep
+from etad.train import build_optimizer
+
+METHOD = "torch profiler, CPU allocator"
+TIMEOUT_S = 3600.0
+NO_CACHE = "a CPU has no caching allocator; see requested"
+CLASSES = 200
+"""Classes of the data set, as in a prediction."""
+MARK = "etad-bench "
+"""Begins the name of every range that we mark in the profile."""
+
+
+@dataclass(frozen=True)
+class StepPeaks:
+    """Requested bytes in one step: the peak of each phase and of the whole step."""
+
+    phases: dict[str, int]
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class CpuMemory:
+    """What was measured.
+
+    Attributes:
+        static_bytes: alive before the first step: parameters and buffers.
+        first, steady: the first step and the third.
+        host_rss_peak_bytes: of the whole process, torch's own code included.
+    """
+
+    static_bytes: int
+    first: StepPeaks
+    steady: StepPeaks
+    host_rss_peak_bytes: int
+
+
+def measure_cell(config: Config, inference: bool) -> CpuMemory:
+    """Take three steps on the CPU; run it in a process of its own.
+
+    Raises:
+        DeviceError: the step is predicted to need more memory than is free.
+    """
+    # The weight file, which need not exist, does not change the memory.
+    encoder = config.model.encoder.model_copy(update={"weights": None})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": encoder})})
+    refuse_what_does_not_fit(config, inference)
+    torch.manual_seed(0)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run_steps(config, inference)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "profile.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    static, steps = peaks(events)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    rss = kilobytes if sys.platform == "darwin" else kilobytes * 1024
+    return CpuMemory(static, steps[0], steps[-1], rss)
+
+
+def refuse_what_does_not_fit(config: Config, inference: bool) -> None:
+    """Predict the step, and raise ``DeviceError`` if this machine has less memory free."""
+    steady = predict_memory(config, inference=inference).low.steady
+    assert steady is not None
+    memory = collect_environment().memory
+    limits = [limit for limit in (memory.available_bytes, memory.cgroup_limit_bytes) if limit is not None]
+    needed = steady.peak.requested_bytes
+    if limits and needed > min(limits):
+        wanted, free = f"{needed / MIB:.0f} MiB", f"{min(limits) / MIB:.0f} MiB"
+        raise DeviceError(
+            f"--device cpu: the step needs about {wanted}, and {free} are free here; --device predict needs none of it"
+        )
+
+
+def run_steps(config: Config, inference: bool) -> None:
+    """Build the model and run it three times, marking steps and phases for the profiler."""
+    model = Etad(config, CLASSES)
+    if inference:
+        detecting = Detecting(model, config)
+        for _ in range(3):
+            with record_function(f"{MARK}step"):
+                batch = random_batch(config)
+                with record_function(f"{MARK}{INFERENCE}"):
+                    detecting(batch)
+                del batch
+        return
+    model.train()
+    step = TrainingStep(model, build_optimizer(model, config.train), config, [_MarkPhases()])
+    # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    for _ in range(3):
+        with record_function(f"{MARK}step"):
+            batch = random_batch(config)
+            indices = batch.indices
+            step(batch, lambda purpose, indices=indices: [stream("memory", i, purpose) for i in indices])  # type: ignore[misc]
+            del batch
+
+
+def random_batch(config: Config) -> Batch:
+    """Return a batch of the configured size, with two actions in every video."""
+    batch = fake_batch(config)
+    if batch.input_.dtype == torch.uint8:
+        batch.input_.random_(0, 256)
+    else:
+        batch.input_.normal_()
+    for segments in batch.segments:
+        segments.copy_(torch.linspace(0.1, 0.9, segments.numel()).view_as(segments))
+    return batch
+
+
+def peaks(events: Sequence[dict[str, Any]]) -> tuple[int, list[StepPeaks]]:
+    """Return the bytes alive before the first step, and the peaks of every step, from a profile's events."""
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
+    ranges = [e for e in events if e.get("cat") == "user_annotation" and e["name"].startswith(MARK)]
+    steps = sorted((e["ts"], e["ts"] + e["dur"]) for e in ranges if e["name"] == f"{MARK}step")
+    inner = sorted((e["ts"], e["ts"] + e["dur"], e["name"].removeprefix(MARK)) for e in ranges)
+    alive: list[tuple[float, int]] = []
+    total = 0
+    for moment, size_bytes in changes:
+        total += size_bytes
+        alive.append((moment, total))
+    found = [
+        StepPeaks(
+            phases={
+                name: _peak(alive, begin, end) for begin, end, name in inner if name != "step" and start <= begin < stop
+            },
+            peak_bytes=_peak(alive, start, stop),
+        )
+        for start, stop in steps
+    ]
+    return _peak(alive, steps[0][0], steps[0][0]), found
+
+
+def measure_cells(cells: Sequence[Cell]) -> Iterator[Record]:
+    """Yield the record of every cell, measured one after the other.
+
+    Raises:
+        DeviceError: a cell needs more memory than this machine has free.
+    """
+    environment = collect_environment()
+    # What the profiler's library tells on stderr is for its own developers.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    outcomes = run_all(measure_cell, [(cell.config, cell.inference) for cell in cells], TIMEOUT_S)
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        yield cpu_record(cell, outcome, environment.model_dump(mode="json"), device_slug(environment))
+
+
+def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: dict[str, Any], device: str) -> Record:
+    """Return the record of a measured cell, or of how its process failed."""
+    found = outcome.value
+    facts: dict[str, Any] = {
+        "kind": "measured",
+        "suite": SUITE,
+        "device": device,
+        "config": cell.config.resolved(),
+        "measurement": {"inference": cell.inference, "device": "cpu", "classes": CLASSES},
+        "environment": environment,
+        "command": cell.command,
+        "started_at": outcome.started_at,
+        "duration_s": outcome.duration_s,
+        "warnings": cell.warnings,
+    }
+    if found is None:
+        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
+    steps = dict(zip(STEPS, (found.first, found.steady), strict=True))
+    peak = max(step.peak_bytes for step in steps.values())
+    videos = cell.config.train.batch
+    metrics = {f"{name}_step_requested_peak_bytes": _bytes(step.peak_bytes) for name, step in steps.items()}
+    metrics |= {
+        "requested_peak_bytes": _bytes(peak),
+        "requested_static_bytes": _bytes(found.static_bytes),
+        "requested_per_video_bytes": _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}"),
+        "host_rss_peak_bytes": _bytes(found.host_rss_peak_bytes, "getrusage, whole process"),
+        **{f"{level}_peak_bytes": Metric(value=None, unit="bytes", reason=NO_CACHE) for level in LEVELS[1:]},
+    }
+    phases: dict[str, Metrics] = {}
+    for name, step in steps.items():
+        for phase, size_bytes in step.phases.items():
+            phases.setdefault(phase, {})[f"{name}_step_requested_peak_bytes"] = _bytes(size_bytes)
+    return Record(status="ok", metrics=metrics, phases=phases, **facts)
+
+
+class _MarkPhases:
+    """A step's listener: marks phases for the profiler."""
+
+    def begin(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        self._range = record_function(f"{MARK}{phase}")
+        self._range.__enter__()
+
+    def end(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        self._range.__exit__(None, None, None)
+
+
+def _peak(alive: Sequence[tuple[float, int]], begin: float, end: float) -> int:
+    """Return the largest level between two moments, that at the first one included."""
+    first, last = (bisect_right(alive, (moment, math.inf)) for moment in (begin, end))
+    before = alive[first - 1][1] if first else 0
+    return max([before, *(level for _, level in alive[first:last])])
+
+
+def _bytes(size_bytes: int, method: str = METHOD) -> Metric:
+    return Metric(value=size_bytes, unit="bytes", method=method)

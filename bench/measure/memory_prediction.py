@@ -1,0 +1,194 @@
+"""The predicted memory of a cell as a record, without a GPU, data or weights.
+
+Bytes are those of the low scenario, the interval reaches to the high one (see bench/predict/memory.py). Besides the
+peaks, the record holds what is alive at the peak: ``held.category.*``, ``held.module.*`` and ``held.tensor.*``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.environment import collect_environment, slug
+from bench.fit import Fit, Target, judge
+from bench.measure.cells import Cell
+from bench.measure.isolation import Outcome, run_all, usable_cores
+from bench.predict.allocator import Usage
+from bench.predict.memory import Composition, Interval, MemoryPrediction, Scenario, StepMemory, predict_memory
+from bench.record import Failure, Metric, Metrics, Record
+from etad.config import Config
+
+SUITE = "memory"
+LEVELS = ("requested", "allocated", "active", "reserved")
+STEPS = ("first", "steady")
+DEFAULT_CAPABILITY = (8, 0)
+"""Of the GPU predicted for where none is named."""
+NOT_VALIDATED = "predicted, not yet validated on this device"
+TIMEOUT_S = 600.0
+MOST_WORKERS = 2
+"""Processes at a time; each takes about 0.9 GiB of host memory for the published model."""
+METHOD = "traced step, simulated caching allocator"
+
+
+@dataclass(frozen=True)
+class CellPrediction:
+    """What a cell's process returns: the prediction, and whether it fits the GPU, if one was named."""
+
+    memory: MemoryPrediction
+    fit: Fit | None
+
+
+def predict_cell(config: Config, inference: bool, target: Target | None) -> CellPrediction:
+    """Predict a cell; called in a process of its own."""
+    memory = predict_memory(
+        config,
+        inference=inference,
+        compute_capability=DEFAULT_CAPABILITY if target is None else target.compute_capability,
+        context_bytes=None if target is None else target.context_bytes,
+    )
+    return CellPrediction(memory, None if target is None else judge(memory, target, config, inference))
+
+
+def predict_cells(cells: Sequence[Cell], target: Target | None) -> Iterator[Record]:
+    """Yield the record of every cell, in order; two processes at a time where there are two cores.
+
+    Args:
+        cells: what to predict.
+        target: the GPU to fit; None: the rules of an A100, and as much memory as it takes.
+    """
+    environment = collect_environment().model_dump(mode="json")
+    calls = [(cell.config, cell.inference, target) for cell in cells]
+    workers = min(usable_cores(), MOST_WORKERS, len(cells))
+    outcomes = run_all(predict_cell, calls, TIMEOUT_S, workers)
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        yield prediction_record(cell, outcome, target, environment)
+
+
+def prediction_record(
+    cell: Cell, outcome: Outcome[CellPrediction], target: Target | None, environment: dict[str, Any]
+) -> Record:
+    """Return the record of a cell: status "predicted", "oom" if it does not fit, or how its process failed."""
+    found = outcome.value
+    facts: dict[str, Any] = {
+        "kind": "predicted",
+        "suite": SUITE,
+        "device": target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}"),
+        "config": cell.config.resolved(),
+        "measurement": {
+            "inference": cell.inference,
+            "hardware": None if target is None else target.name,
+            "hardware_memory_bytes": None if target is None else target.memory_bytes,
+        },
+        "environment": environment,
+        "command": cell.command,
+        "started_at": outcome.started_at,
+        "duration_s": outcome.duration_s,
+    }
+    if found is None:
+        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
+    failure = _failure(found, target)
+    return Record(
+        status="predicted" if failure is None else "oom",
+        metrics=_metrics(found, target),
+        phases={phase: _step_metrics(found.memory, phase) for phase in _phases(found.memory)},
+        failure=failure,
+        warnings=(NOT_VALIDATED, *_warnings(found.memory), *cell.warnings),
+        **facts,
+    )
+
+
+def _failure(found: CellPrediction, target: Target | None) -> Failure | None:
+    if found.fit is None or target is None or found.fit.verdict != "no":
+        return None
+    lack, composition = found.fit.out_of_memory, found.memory.composition
+    return Failure(
+        message=f"does not fit {target.name}: {found.fit.reason}",
+        phase=lack.phase if lack else composition.phase if composition else None,
+        requested_bytes=lack.size_bytes if lack else None,
+    )
+
+
+def _metrics(found: CellPrediction, target: Target | None) -> Metrics:
+    memory, fit = found.memory, found.fit
+    metrics = _step_metrics(memory, None)
+    for level in LEVELS:
+        peaks = [metrics[f"{step}_step_{level}_peak_bytes"] for step in STEPS]
+        highs = [peak.value if peak.high is None else peak.high for peak in peaks]
+        interval = Interval(*(int(max(number or 0 for number in bound)) for bound in ([p.value for p in peaks], highs)))
+        metrics[f"{level}_peak_bytes"] = _bytes(interval)
+        each = Interval(*(size // memory.videos for size in interval))
+        metrics[f"{level}_per_video_bytes"] = _bytes(each, f"peak / batch of {memory.videos}; {METHOD}")
+    if memory.process is not None:
+        metrics["process_peak_bytes"] = _bytes(memory.process, f"reserved and CUDA context; {METHOD}")
+    else:
+        why = "the CUDA context belongs to it, and no hardware was named" if target is None else target.context_unknown
+        metrics["process_peak_bytes"] = Metric(
+            value=None, unit="bytes", reason=f"{why}; it is reserved and the context"
+        )
+    metrics["parameter_bytes"] = Metric(value=memory.parameter_bytes, unit="bytes", method=METHOD, exact=True)
+    if memory.composition is not None:
+        metrics |= _composition(memory.composition)
+    if fit is not None:
+        margin = fit.margin
+        metrics["margin_bytes"] = Metric(
+            value=margin.high_bytes,
+            low=margin.low_bytes,
+            high=margin.high_bytes,
+            unit="bytes",
+            method=METHOD,
+            exact=True,
+        )
+        fits = {"yes": 1, "no": 0, "uncertain": None}[fit.verdict]
+        metrics["fits"] = Metric(value=fits, unit="1", reason=fit.reason if fits is None else None, exact=True)
+    return metrics
+
+
+def _step_metrics(memory: MemoryPrediction, phase: str | None) -> Metrics:
+    """Return the peaks of first and steady step: of a phase, or of the whole step (None)."""
+    metrics: Metrics = {}
+    for step in STEPS:
+        low, high = (_usage(scenario, step, phase) for scenario in (memory.low, memory.high))
+        if low is not None and high is not None:
+            for level in LEVELS:
+                bounds = [getattr(usage, f"{level}_bytes") for usage in (low, high)]
+                metrics[f"{step}_step_{level}_peak_bytes"] = _bytes(Interval(bounds[0], max(bounds)))
+    return metrics
+
+
+def _usage(scenario: Scenario, step: str, phase: str | None) -> Usage | None:
+    taken: StepMemory | None = getattr(scenario, step)
+    if taken is None:
+        return None
+    return taken.peak if phase is None else taken.phases.get(phase)
+
+
+def _phases(memory: MemoryPrediction) -> Iterator[str]:
+    if memory.low.steady is not None:
+        yield from map(str, memory.low.steady.phases)
+
+
+def _composition(found: Composition) -> Metrics:
+    def held(size_bytes: int, what: str) -> Metric:
+        return Metric(value=size_bytes, unit="bytes", method=what, exact=True)
+
+    moment = f"alive at the peak of the steady step, in {found.phase}"
+    metrics = {f"held.category.{name}_bytes": held(size, moment) for name, size in found.categories.items()}
+    metrics["held.category.rounding_bytes"] = held(found.rounding_bytes, f"blocks larger than asked for; {moment}")
+    metrics |= {f"held.module.{name}_bytes": held(size, moment) for name, size in found.modules.items()}
+    for number, tensor in enumerate(found.tensors, 1):
+        shape = "x".join(map(str, tensor.shape))
+        what = f"{tensor.category}, {tensor.module or 'step'}, {tensor.operator}, {shape}"
+        metrics[f"held.tensor.{number:02}_bytes"] = held(tensor.size_bytes, what)
+    return metrics
+
+
+def _warnings(memory: MemoryPrediction) -> Iterator[str]:
+    for name, scenario in (("low", memory.low), ("high", memory.high)):
+        if scenario.out_of_memory is None and not scenario.settled:
+            yield f"{name} scenario: the reserve still grows after {scenario.steps} steps; the last one counts"
+
+
+def _bytes(interval: Interval, method: str = METHOD) -> Metric:
+    low, high = interval
+    known = low == high
+    bounds = (None, None) if known else (low, high)
+    return Metric(value=low, low=bounds[0], high=bounds[1], unit="bytes", method=method, exact=True)
