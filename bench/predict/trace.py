@@ -159,6 +159,7 @@ class Recorder(TorchDispatchMode):
         self._default = Category.WORKSPACE
         self._rules = rules
         self._modules: list[str] = []
+        self._recomputing: TorchFunctionMode | None = None
         self._backward_module = ""
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
@@ -168,7 +169,10 @@ class Recorder(TorchDispatchMode):
         """Run an operator and note the storages it made."""
         kwargs = kwargs or {}
         if reads_a_value(func):
-            return self._value(func, args)
+            # A made-up value: it may scale a number, but nothing that decides about memory depends on one. While a
+            # model is built it answers "is any out of range?", so that drawing again ends.
+            value = 0 if self._paused else 1
+            return float(value) if args[0].is_floating_point() else value
         if torch.is_inference_mode_enabled() and is_composite(func):
             # What it makes on the way is to be seen, too.
             with self:
@@ -256,11 +260,21 @@ class Recorder(TorchDispatchMode):
     def follow_modules(self, root: nn.Module) -> None:
         """Register hooks that tell which of ``root``'s modules is running, in forward and in backward passes."""
         for name, module in root.named_modules():
-            module.register_forward_pre_hook(lambda _, args, name=name: self._modules.append(name))
+            module.register_forward_pre_hook(lambda _, args, name=name: self._enter(name))
             module.register_forward_hook(lambda _, args, out, name=name: self._leave(name, out), always_call=True)
+
+    def _enter(self, name: str) -> None:
+        if self.in_backward and not self._modules and self._rules.functions is not None:
+            # Something is recomputed: autograd's engine runs it without the modes of the backward pass's caller.
+            self._recomputing = self._rules.functions()
+            self._recomputing.__enter__()
+        self._modules.append(name)
 
     def _leave(self, name: str, output: Any) -> None:
         self._modules.pop()
+        if self._recomputing is not None and not self._modules:
+            self._recomputing.__exit__(None, None, None)
+            self._recomputing = None
         for tensor in _tensors(output):
             if tensor.grad_fn is not None:
                 tensor.grad_fn.register_prehook(lambda _, name=name: self._enter_backward(name))
@@ -299,11 +313,6 @@ class Recorder(TorchDispatchMode):
         del self._keys[identity], self._references[identity]
         self.events.append(Event(key, 0))
 
-    @staticmethod
-    def _value(func: Any, args: Sequence[Any]) -> Any:
-        # A fake value: it may scale a number, but nothing that decides about memory depends on one.
-        return 1.0 if args[0].is_floating_point() else 1
-
 
 def _tensors(result: Any) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
@@ -325,8 +334,7 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.Tensor.backward:
-            # Recomputation inside the backward pass needs the modes again.
-            with self._recorder.backward(), self:
+            with self._recorder.backward():
                 return torch.autograd.backward(args[0], *args[1:], **_renamed(kwargs))
         if func is torch.Tensor.numpy:
             return np.zeros(tuple(args[0].shape), np.float32)
@@ -434,7 +442,8 @@ class _Session:
         self.config, self.rules = config, rules
         self.recorder = Recorder(rules)
         self._fake = fake_mode()
-        with self._fake:
+        # Some encoders read values while they are built; the recorder answers.
+        with self._fake, self.recorder, self.recorder.paused():
             self.model = Etad(config, classes)
         for name, module in _in_order_of_transfer(self.model):
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
