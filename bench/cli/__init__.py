@@ -18,6 +18,7 @@ COMMANDS = {
     "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
+    "memory": "Say how much memory a step needs, and what holds it.",
     "prepare": "Re-encode videos to 15 frames/s, short side 256.",
     "profiles": "List the known hardware, or measure the present GPU.",
     "published": "Show published figures of this and comparable methods.",
