@@ -1,6 +1,6 @@
 """Whether a predicted experiment fits a GPU, and with what margin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from bench.environment import slug
@@ -64,13 +64,14 @@ class Fit:
     Attributes:
         verdict: "uncertain" where it hangs on something that is not known.
         reason: what that is, or why it does not fit; empty for "yes".
-        margin: memory left when most is reserved; negative where it lacks. The interval is that of the prediction.
+        margin: memory left when most is reserved; negative where it lacks. The interval is that of the prediction; None
+            where a prediction within that memory did not come to its end.
         out_of_memory: where the step died; None where it fits, or clearly does not.
     """
 
     verdict: Literal["yes", "no", "uncertain"]
     reason: str
-    margin: Interval
+    margin: Interval | None
     out_of_memory: OutOfMemory | None = None
 
 
@@ -93,21 +94,32 @@ def judge(free: MemoryPrediction, target: Target, config: Config, inference: boo
     if needed.peak.requested_bytes > capacity:
         needed_mib, mib = needed.peak.requested_bytes / MIB, capacity / MIB
         return Fit("no", f"it needs {needed_mib:.1f} MiB at the peak, and there are {mib:.1f} MiB", margin)
-    bound = predict_memory(
+    within = predict_within(config, target, inference)
+    fit = judge_within(within, target)
+    return fit if fit.verdict == "yes" else replace(fit, margin=margin)
+
+
+def predict_within(config: Config, target: Target, inference: bool = False) -> MemoryPrediction:
+    """Predict an experiment with the memory that the target has."""
+    return predict_memory(
         config,
         inference=inference,
         compute_capability=target.compute_capability,
         memory_bytes=target.memory_bytes,
         context_bytes=target.context_bytes,
     )
-    if bound.fits == "no":
-        return Fit("no", _death(bound.low.out_of_memory), margin, bound.low.out_of_memory)
-    if bound.fits == "uncertain":
+
+
+def judge_within(prediction: MemoryPrediction, target: Target) -> Fit:
+    """Say whether an experiment fits, from a prediction with the memory that the target has."""
+    capacity = target.memory_bytes - (target.context_bytes or 0)
+    if prediction.low.out_of_memory is not None:
+        return Fit("no", _death(prediction.low.out_of_memory), None, prediction.low.out_of_memory)
+    if prediction.reserved is None:
         scratch = "scratch of cuDNN, whose size is not known, decides"
-        return Fit("uncertain", scratch, margin, bound.high.out_of_memory)
-    assert bound.reserved is not None
-    within = Interval(capacity - bound.reserved.high_bytes, capacity - bound.reserved.low_bytes)
-    return _with_context(within, target)
+        return Fit("uncertain", scratch, None, prediction.high.out_of_memory)
+    reserved = prediction.reserved
+    return _with_context(Interval(capacity - reserved.high_bytes, capacity - reserved.low_bytes), target)
 
 
 def _with_context(margin: Interval, target: Target) -> Fit:
@@ -117,7 +129,6 @@ def _with_context(margin: Interval, target: Target) -> Fit:
     return Fit("yes", "", margin)
 
 
-def _death(lack: OutOfMemory | None) -> str:
-    assert lack is not None
+def _death(lack: OutOfMemory) -> str:
     size, reserved = lack.size_bytes / MIB, lack.reserved_bytes / MIB
     return f"step {lack.step + 1} asks for {size:.1f} MiB in {lack.phase} when {reserved:.1f} MiB are reserved"

@@ -60,7 +60,7 @@ class CpuMemory:
 
     Attributes:
         static_bytes: alive before the first step: parameters and buffers.
-        first, steady: the first step and the third.
+        first, steady: the first step and the second.
         host_rss_peak_bytes: of the whole process, torch's own code included.
     """
 
@@ -71,7 +71,7 @@ class CpuMemory:
 
 
 def measure_cell(config: Config, inference: bool) -> CpuMemory:
-    """Take three steps on the CPU; run it in a process of its own.
+    """Take two steps on the CPU; run it in a process of its own.
 
     Raises:
         DeviceError: the step is predicted to need more memory than is free.
@@ -109,11 +109,11 @@ def refuse_what_does_not_fit(config: Config, inference: bool) -> None:
 
 
 def run_steps(config: Config, inference: bool) -> None:
-    """Build the model and run it three times, marking steps and phases for the profiler."""
+    """Build the model and run it twice, marking steps and phases for the profiler."""
     model = Etad(config, CLASSES)
     if inference:
         detecting = Detecting(model, config)
-        for _ in range(3):
+        for _ in range(2):
             with record_function(f"{MARK}step"):
                 batch = random_batch(config)
                 with record_function(f"{MARK}{INFERENCE}"):
@@ -124,7 +124,7 @@ def run_steps(config: Config, inference: bool) -> None:
     step = TrainingStep(model, build_optimizer(model, config.train), config, [_MarkPhases()])
     # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
-    for _ in range(3):
+    for _ in range(2):
         with record_function(f"{MARK}step"):
             batch = random_batch(config)
             indices = batch.indices

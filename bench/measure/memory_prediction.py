@@ -128,15 +128,12 @@ def _metrics(found: CellPrediction, target: Target | None) -> Metrics:
     if memory.composition is not None:
         metrics |= _composition(memory.composition)
     if fit is not None:
-        margin = fit.margin
-        metrics["margin_bytes"] = Metric(
-            value=margin.high_bytes,
-            low=margin.low_bytes,
-            high=margin.high_bytes,
-            unit="bytes",
-            method=METHOD,
-            exact=True,
-        )
+        if fit.margin is None:
+            margin = Metric(value=None, unit="bytes", reason=fit.reason)
+        else:
+            low, high = fit.margin
+            margin = Metric(value=high, low=low, high=high, unit="bytes", method=METHOD, exact=True)
+        metrics["margin_bytes"] = margin
         fits = {"yes": 1, "no": 0, "uncertain": None}[fit.verdict]
         metrics["fits"] = Metric(value=fits, unit="1", reason=fit.reason if fits is None else None, exact=True)
     return metrics
@@ -147,9 +144,10 @@ def _step_metrics(memory: MemoryPrediction, phase: str | None) -> Metrics:
     metrics: Metrics = {}
     for step in STEPS:
         low, high = (_usage(scenario, step, phase) for scenario in (memory.low, memory.high))
-        if low is not None and high is not None:
+        if low is not None:
             for level in LEVELS:
-                bounds = [getattr(usage, f"{level}_bytes") for usage in (low, high)]
+                # Within a GPU's memory the high scenario may end early; it has no bound then, which a warning says.
+                bounds = [getattr(usage, f"{level}_bytes") for usage in (low, high or low)]
                 metrics[f"{step}_step_{level}_peak_bytes"] = _bytes(Interval(bounds[0], max(bounds)))
     return metrics
 
@@ -183,7 +181,9 @@ def _composition(found: Composition) -> Metrics:
 
 def _warnings(memory: MemoryPrediction) -> Iterator[str]:
     for name, scenario in (("low", memory.low), ("high", memory.high)):
-        if scenario.out_of_memory is None and not scenario.settled:
+        if scenario.out_of_memory is not None:
+            yield f"{name} scenario: does not fit, so the upper bound of the interval is missing"
+        elif not scenario.settled:
             yield f"{name} scenario: the reserve still grows after {scenario.steps} steps; the last one counts"
 
 

@@ -23,7 +23,7 @@ def format_memory(records: Sequence[Record], options: Sequence[str], form: Forma
         return "\n".join(_report(records[0]))
     slopes = _slopes(records)
     columns = [
-        *(Column(option, lambda record, option=option: _setting(record, option)) for option in options),  # type: ignore[misc]
+        *(Column(option, lambda record, option=option: setting(record, option)) for option in options),  # type: ignore[misc]
         Column("result", lambda record: record.status),
         metric_column("requested", "requested_peak_bytes"),
         metric_column("allocated", "allocated_peak_bytes"),
@@ -34,7 +34,7 @@ def format_memory(records: Sequence[Record], options: Sequence[str], form: Forma
     if slopes:
         columns.append(Column("slope per video", lambda record: slopes.get(_family(record))))
     if any("fits" in record.metrics for record in records):
-        columns += [Column("fits", _fits), metric_column("margin", "margin_bytes")]
+        columns += [Column("fits", fits), metric_column("margin", "margin_bytes")]
     columns.append(Column("most is", _largest_holder))
     return format_records(records, columns, form, list(_notes(records, bool(slopes))))
 
@@ -77,7 +77,7 @@ def _report(record: Record) -> Iterator[str]:
 def _title(record: Record) -> str:
     config = record.config
     options = [option for option in KNOBS if option not in ("proposal-ratio", "snippets", "size")]
-    settings = ", ".join(f"{option} {_setting(record, option)}" for option in options if _matters(record, option))
+    settings = ", ".join(f"{option} {setting(record, option)}" for option in options if _matters(record, option))
     what = "inference" if record.measurement.get("inference") else "training step"
     return f"{config['name']}, {what}: {settings}; {record.kind} for {record.device}"
 
@@ -86,7 +86,8 @@ def _matters(record: Record, option: str) -> bool:
     return not any(warning.startswith(f"--{option} has no effect") for warning in record.warnings)
 
 
-def _setting(record: Record, option: str) -> str:
+def setting(record: Record, option: str) -> str:
+    """Return the value of a knob."""
     value: object = record.config
     for key in KNOBS[option].split("."):
         assert isinstance(value, dict)
@@ -114,7 +115,8 @@ def _sentence(metric: Metric) -> str:
     return " to ".join(dict.fromkeys(map(format_bytes, bounds)))
 
 
-def _fits(record: Record) -> str | None:
+def fits(record: Record) -> str | None:
+    """Return yes, no or uncertain; None where no GPU was named."""
     metric = record.metrics.get("fits")
     if metric is None:
         return None
@@ -127,7 +129,7 @@ def _verdict(record: Record) -> str:
     assert isinstance(size, int)
     why = f" ({reason})" if reason else ""
     margin = _sentence(record.metrics["margin_bytes"])
-    return f"{hardware} ({format_bytes(size)}): {_fits(record)}{why}; margin {margin}"
+    return f"{hardware} ({format_bytes(size)}): {fits(record)}{why}; margin {margin}"
 
 
 def _holders(record: Record) -> Iterator[str]:

@@ -1,0 +1,163 @@
+"""``etad-bench plan``: which settings fit a GPU, and which GPUs a wanted setting fits."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.memory import HELP
+from bench.cli.options import note, set_option
+from bench.hardware import list_profiles, load_profile
+from bench.measure.cells import KNOBS, make_cells
+from bench.report.tables import FORMATS, Format
+from etad.config import Config, Precision, load_config
+from etad.errors import ConfigError, DeviceError
+from etad.files import write_text
+from etad.progress import progress
+
+if TYPE_CHECKING:
+    from bench.fit import Target
+    from bench.plan import Search
+
+RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
+
+
+@click.command()
+@click.option("--config", "-c", default="anet_e2e", show_default=True, help="Config file, or a shipped one's name.")
+@click.option("--hardware", metavar="NAME", help="GPU to plan for: a profile's name or file (etad-bench profiles).")
+@click.option("--memory", metavar="SIZE", help="Instead of a GPU: how much memory there is, such as 6GiB.")
+@click.option("--want", is_flag=True, help="The other way round: which GPUs does the setting fit?")
+@click.option("--strategy", metavar="A[,B...]", help=f"{HELP['strategy']} Default: sequential,joint.")
+@click.option("--precision", metavar="A[,B...]", help=f"{HELP['precision']} Default: fp32 and bf16.")
+@click.option("--batch", metavar="A[,B...]", help=f"{HELP['batch']} Default: 1,2,4,8.")
+@click.option("--chunk", metavar="A[,B...]", help=f"{HELP['chunk']} Default: 1,2,4,8.")
+@click.option(
+    "--recompute", type=click.Choice(list(RECOMPUTE)), default=None, help="Recompute encoder stages. Default: both."
+)
+@set_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+def plan(
+    config: str,
+    hardware: str | None,
+    memory: str | None,
+    want: bool,
+    recompute: str | None,
+    assignments: tuple[str, ...],
+    form: Format,
+    output: Path | None,
+    store: Path | None,
+    **knobs: str | None,
+) -> None:
+    """List the settings that fit a GPU, fastest first by arithmetic, with the memory they leave.
+
+    Everything is predicted, nothing measured: "fastest" means the least arithmetic at the GPU's peak. With --want,
+    list the GPUs that the config fits instead, with --batch and the like changing it.
+    """
+    # torch is slow to import, and --help does not need it.
+    from bench import plan as planning
+    from bench.report.plan import format_plan, format_wanted
+    from bench.store import ResultStore
+
+    if want:
+        if memory is not None:
+            raise ConfigError("--want: asks which GPUs fit, so --memory makes no sense with it")
+        chosen = [load_profile(hardware)] if hardware else list_profiles()
+        sets = (*assignments, *_recompute(recompute))
+        cells = make_cells(["etad-bench", "plan", "--want"], config, knobs, sets)
+        if len(cells) > 1:
+            raise ConfigError("--want: takes one setting, not a comma list")
+        found = planning.wanted(cells[0].config, chosen, shlex.split(cells[0].command))
+        records = list(progress(found, "GPUs", total=len(chosen), unit="GPU"))
+        text = format_wanted(records, form)
+    else:
+        target = _target(hardware, memory)
+        search = _search(config, knobs, recompute, assignments, target)
+        command = ["etad-bench", "plan", "--config", config]
+        command += ["--hardware", hardware] if hardware else ["--memory", str(memory)]
+        command += [part for assignment in assignments for part in ("--set", assignment)]
+        found_families = planning.plan(load_config(config, assignments), target, search, command)
+        bar = progress(found_families, "plan", total=planning.families(search), unit="family")
+        records = planning.fastest_first([record for family in bar for record in family])
+        if not records:
+            raise DeviceError(f"{target.name}: none of the settings fits; a smaller encoder or fewer snippets may")
+        text = format_plan(records, form)
+    if store is not None:
+        for record in records:
+            ResultStore(store).write(record)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
+
+
+def _recompute(choice: str | None) -> list[str]:
+    """Return the override for one wanted setting."""
+    if choice == "both":
+        raise ConfigError("--want: takes one setting, so --recompute is on or off")
+    return [] if choice is None else [f"model.encoder.checkpointing={str(choice == 'on').lower()}"]
+
+
+def _search(
+    config: str, knobs: dict[str, str | None], recompute: str | None, assignments: tuple[str, ...], target: "Target"
+) -> "Search":
+    """Return what to try: what the options name, and the default for the others."""
+    from bench.plan import Search
+
+    defaults = Search()
+    lists: dict[str, tuple[Any, ...]] = {
+        "strategy": defaults.strategies,
+        "precision": _precisions(target),
+        "batch": defaults.batches,
+        "chunk": defaults.chunks,
+    }
+    for option, text in knobs.items():
+        if text is not None:
+            # The cells are made to check the values, and to read them.
+            cells = make_cells(["etad-bench", "plan"], config, {option: text}, assignments)
+            lists[option] = tuple(_setting(cell.config, option) for cell in cells)
+    experiment = load_config(config, assignments)
+    lists["chunk"] = tuple(chunk for chunk in lists["chunk"] if chunk <= experiment.data.length)
+    if experiment.data.input == "features":
+        # There is no encoder that could be trained in different ways.
+        note(f"{config}: the input is features, so strategy, chunk and recomputation have no effect")
+        lists |= {"strategy": (experiment.step.strategy,), "chunk": (experiment.step.chunk,)}
+        recompute = "off"
+    return Search(lists["strategy"], lists["precision"], lists["batch"], lists["chunk"], RECOMPUTE[recompute or "both"])
+
+
+def _precisions(target: "Target") -> tuple[Precision, ...]:
+    """Return fp32 and the half precision that the GPU has units for."""
+    without_bf16 = target.profile is not None and target.profile.peak_bf16_flops_per_s is None
+    return ("fp32", "fp16" if without_bf16 else "bf16")
+
+
+def _setting(config: Config, option: str) -> Any:
+    section, key = KNOBS[option].split(".")
+    return getattr(getattr(config, section), key)
+
+
+def _target(hardware: str | None, memory: str | None) -> "Target":
+    from bench.fit import Target
+
+    if (hardware is None) == (memory is None):
+        raise ConfigError("give --hardware NAME or --memory SIZE, one of them; etad-bench profiles lists the names")
+    if hardware is not None:
+        return Target.of_profile(load_profile(hardware))
+    return Target.of_size(size_bytes(str(memory)))
+
+
+def size_bytes(text: str) -> int:
+    """Return a size such as "6GiB", "800MiB" or "6GB" in bytes.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    units = {"MiB": 2**20, "GiB": 2**30, "MB": 10**6, "GB": 10**9}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MiB|GiB|MB|GB)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise ConfigError(f"--memory {text}: not a size; write it as 6GiB or 6144MiB")
+    return int(float(match[1]) * units[match[2]])

@@ -1,0 +1,208 @@
+"""Which settings fit a GPU, least arithmetic first; and which GPUs a wanted setting fits.
+
+A search goes through strategies, precisions and recomputation. For each it walks along the border between what fits and
+what does not: memory grows with the batch and with the chunk, so the largest chunk that fits can only fall as the batch
+rises. Recomputation costs arithmetic, so it is only tried where the same batch and chunk do not fit without.
+"""
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.arithmetic import arithmetic_per_video
+from bench.environment import collect_environment
+from bench.fit import Target, judge, judge_within, predict_within
+from bench.hardware import Profile
+from bench.measure.cells import Cell
+from bench.measure.isolation import Outcome, run_all, usable_cores
+from bench.measure.memory_prediction import MOST_WORKERS, CellPrediction, prediction_record
+from bench.predict.device_rules import cublas_workspace_bytes
+from bench.predict.memory import MemoryPrediction, predict_memory
+from bench.record import Metric, Record
+from etad.config import Config, Precision, Strategy, parse_config
+from etad.errors import DataError
+
+TIMEOUT_S = 1800.0
+CHUNKED: tuple[Strategy, ...] = ("sequential", "checkpointed")
+"""Strategies whose gradient takes ``chunk`` snippets at once; in the others a chunk only divides the first pass."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to try.
+
+    Attributes:
+        strategies, precisions, batches, chunks: all combinations, pruned as the module's text says. The strategy
+            checkpointed is left out unless asked for: a setting takes five times as long to predict as the others.
+        recomputation: whether the encoder recomputes its stages (``model.encoder.checkpointing``); False first.
+    """
+
+    strategies: tuple[Strategy, ...] = ("sequential", "joint")
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    batches: tuple[int, ...] = (1, 2, 4, 8)
+    chunks: tuple[int, ...] = (1, 2, 4, 8)
+    recomputation: tuple[bool, ...] = (False, True)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that was predicted, and what came out."""
+
+    config: Config
+    found: CellPrediction
+
+
+def plan(base: Config, target: Target, search: Search, command: Sequence[str]) -> Iterator[list[Record]]:
+    """Yield, for every family of settings, the records of what fits ``target``, surely or perhaps.
+
+    Args:
+        base: the experiment; the search changes its settings.
+        target: the GPU.
+        search: what to try.
+        command: command line without the settings.
+
+    Raises:
+        DataError: a family's process died; the message says how.
+    """
+    environment = collect_environment().model_dump(mode="json")
+    # Whole-graph recomputation takes longest to predict, so it begins.
+    kinds = [
+        (strategy, precision)
+        for strategy in sorted(search.strategies, key=lambda name: name != "checkpointed")
+        for precision in search.precisions
+    ]
+    calls = [(base, target, search, strategy, precision) for strategy, precision in kinds]
+    outcomes = run_all(explore, calls, TIMEOUT_S, min(usable_cores(), MOST_WORKERS))
+    for (strategy, precision), outcome in zip(kinds, outcomes, strict=True):
+        if outcome.value is None:
+            raise DataError(f"{strategy}, {precision}: not predicted, {outcome.message}")
+        yield [
+            _record(option, target, environment, [*command, *_settings(option.config)], outcome.started_at, 0.0)
+            for option in outcome.value
+        ]
+
+
+def families(search: Search) -> int:
+    """Return how many times :func:`plan` yields."""
+    return len(search.strategies) * len(search.precisions)
+
+
+def explore(base: Config, target: Target, search: Search, strategy: Strategy, precision: Precision) -> list[Option]:
+    """Walk along the border of one strategy and precision; return what fits on its way, surely or perhaps."""
+    chunks = sorted(search.chunks) if strategy in CHUNKED else [base.step.chunk]
+    # Whole-graph recomputation of stages that recompute themselves would compute them twice.
+    recomputation = (False,) if strategy == "checkpointed" else search.recomputation
+    options: list[Option] = []
+    fits_without: dict[int, int] = {}
+    for recompute in recomputation:
+        largest = len(chunks) - 1
+        for batch in sorted(search.batches):
+            for position in range(largest, -1, -1):
+                chunk = chunks[position]
+                if chunk <= fits_without.get(batch, 0):
+                    break
+                config = with_settings(base, strategy, precision, batch, chunk, recompute)
+                memory = predict_within(config, target)
+                fit = judge_within(memory, target)
+                if fit.verdict == "no":
+                    largest = position - 1
+                    continue
+                options.append(Option(config, CellPrediction(memory, fit)))
+                if fit.verdict == "yes":
+                    if not recompute:
+                        fits_without[batch] = chunk
+                    break
+    return options
+
+
+def with_settings(
+    base: Config, strategy: Strategy, precision: Precision, batch: int, chunk: int, recompute: bool
+) -> Config:
+    """Return the experiment with these settings."""
+    tree = base.resolved()
+    tree["step"] |= {"strategy": strategy, "precision": precision, "chunk": chunk}
+    tree["train"]["batch"] = batch
+    tree["model"]["encoder"]["checkpointing"] = recompute
+    return parse_config(tree, base.name)
+
+
+def fastest_first(records: Sequence[Record]) -> list[Record]:
+    """Sort by the least time for the arithmetic where the GPU's peak is known, else by the arithmetic itself.
+
+    Of equal ones the larger batch, then the larger chunk, then the larger margin comes first.
+    """
+    return sorted(records, key=_order)
+
+
+def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) -> Iterator[Record]:
+    """Yield a record for every GPU: whether the setting fits it. GPUs with the same rules share one trace.
+
+    Args:
+        config: the setting.
+        profiles: the GPUs.
+        command: command line without the GPU.
+    """
+    environment = collect_environment().model_dump(mode="json")
+    traced: dict[int, MemoryPrediction] = {}
+    for profile in profiles:
+        started_at, begun = datetime.now(UTC), time.perf_counter()
+        target = Target.of_profile(profile)
+        rules = cublas_workspace_bytes(target.compute_capability)
+        if rules not in traced:
+            traced[rules] = predict_memory(config, compute_capability=target.compute_capability)
+        memory = replace(traced[rules], context_bytes=target.context_bytes)
+        option = Option(config, CellPrediction(memory, judge(memory, target, config)))
+        line = [*command, "--hardware", profile.name]
+        yield _record(option, target, environment, line, started_at, time.perf_counter() - begun)
+
+
+def _settings(config: Config) -> list[str]:
+    """Return the options of ``etad-bench plan`` that leave one setting."""
+    step = config.step
+    options = {"strategy": step.strategy, "precision": step.precision, "batch": config.train.batch, "chunk": step.chunk}
+    recompute = "on" if config.model.encoder.checkpointing else "off"
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--recompute", recompute]
+
+
+def _record(
+    option: Option,
+    target: Target,
+    environment: dict[str, Any],
+    command: Sequence[str],
+    started_at: datetime,
+    duration_s: float,
+) -> Record:
+    """Return the memory record of a setting, with its arithmetic."""
+    cell = Cell(option.config, False, {}, shlex.join(command), ())
+    record = prediction_record(cell, Outcome("ok", option.found, "", started_at, duration_s), target, environment)
+    flop = arithmetic_per_video(option.config).total
+    more = {"arithmetic_per_video_flop": Metric(value=flop, unit="FLOP", method="torch FlopCounterMode", exact=True)}
+    peak = None if target.profile is None else peak_flops_per_s(target.profile, option.config.step.precision)
+    if peak is not None:
+        how = "arithmetic / peak of the profile: a bound, not a measured time"
+        more["arithmetic_floor_per_video_s"] = Metric(value=flop / peak, unit="s", method=how, exact=True)
+    return record.model_copy(update={"metrics": record.metrics | more})
+
+
+def peak_flops_per_s(profile: Profile, precision: Precision) -> float | None:
+    """Return a GPU's peak for a precision of ours; None where it has no such units.
+
+    By default torch lets convolutions, which are nearly all of the arithmetic, use TF32 for fp32 where there is any.
+    """
+    if precision == "fp32":
+        return max(profile.peak_fp32_flops_per_s, profile.peak_tf32_flops_per_s or 0.0)
+    return profile.peak_flops_per_s(precision)
+
+
+def _order(record: Record) -> tuple[float, int, int, float]:
+    def number(name: str) -> float:
+        metric = record.metrics.get(name)
+        return float("inf") if metric is None or metric.value is None else float(metric.value)
+
+    config = parse_config(record.config, record.cell_id)
+    floor = number("arithmetic_floor_per_video_s")
+    first = floor if floor != float("inf") else number("arithmetic_per_video_flop")
+    return first, -config.train.batch, -config.step.chunk, -number("margin_bytes")
