@@ -151,8 +151,8 @@ class ClassifierConfig(Section):
     """The light snippet classifier: class scores per position, trained with the detector (our addition)."""
 
     hidden: Positive = 64
-    layers: Positive = 6
-    """Residual dilated convolutions, dilation 1, 2, 4, ..."""
+    layers: NonNegative = 6
+    """Residual dilated convolutions, dilation 1, 2, 4, ...; 0 judges every position by itself."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
     loss_weight: PositiveFloat = 1.0
 
