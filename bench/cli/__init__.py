@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
     "memory": "Say how much memory a step needs, and what holds it.",
+    "plan": "List the settings that fit a GPU, or the GPUs that a setting fits.",
     "prepare": "Re-encode videos to 15 frames/s, short side 256.",
     "profiles": "List the known hardware, or measure the present GPU.",
     "published": "Show published figures of this and comparable methods.",
