@@ -33,7 +33,11 @@ class Arithmetic:
 
 
 def arithmetic_per_video(config: Config) -> Arithmetic:
-    """Count a training step."""
+    """Count a training step.
+
+    For ``checkpointed`` with an encoder that recomputes its stages, too, the number is an upper bound: what was
+    recomputed for the whole is partly used for the stages.
+    """
     channels, encode, backpropagate = config.data.channels, 0, 0
     if config.data.input == "frames":
         channels, forward, both = snippet_flop(config.model.encoder, config.data.frames)
