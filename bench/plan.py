@@ -49,10 +49,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that was predicted, and what came out."""
+    """A setting that was predicted, what came out, when the prediction began (UTC) and how long it took."""
 
     config: Config
     found: CellPrediction
+    started_at: datetime
+    duration_s: float
 
 
 def plan(base: Config, target: Target, search: Search, command: Sequence[str]) -> Iterator[list[Record]]:
@@ -79,10 +81,7 @@ def plan(base: Config, target: Target, search: Search, command: Sequence[str]) -
     for (strategy, precision), outcome in zip(kinds, outcomes, strict=True):
         if outcome.value is None:
             raise DataError(f"{strategy}, {precision}: not predicted, {outcome.message}")
-        yield [
-            _record(option, target, environment, [*command, *_settings(option.config)], outcome.started_at, 0.0)
-            for option in outcome.value
-        ]
+        yield [_record(option, target, environment, [*command, *_settings(option.config)]) for option in outcome.value]
 
 
 def families(search: Search) -> int:
@@ -105,12 +104,14 @@ def explore(base: Config, target: Target, search: Search, strategy: Strategy, pr
                 if chunk <= fits_without.get(batch, 0):
                     break
                 config = with_settings(base, strategy, precision, batch, chunk, recompute)
+                started_at, begun = datetime.now(UTC), time.perf_counter()
                 memory = predict_within(config, target)
                 fit = judge_within(memory, target)
                 if fit.verdict == "no":
                     largest = position - 1
                     continue
-                options.append(Option(config, CellPrediction(memory, fit)))
+                found = CellPrediction(memory, fit)
+                options.append(Option(config, found, started_at, time.perf_counter() - begun))
                 if fit.verdict == "yes":
                     if not recompute:
                         fits_without[batch] = chunk
@@ -154,9 +155,9 @@ def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) 
         if rules not in traced:
             traced[rules] = predict_memory(config, compute_capability=target.compute_capability)
         memory = replace(traced[rules], context_bytes=target.context_bytes)
-        option = Option(config, CellPrediction(memory, judge(memory, target, config)))
-        line = [*command, "--hardware", profile.name]
-        yield _record(option, target, environment, line, started_at, time.perf_counter() - begun)
+        found = CellPrediction(memory, judge(memory, target, config))
+        option = Option(config, found, started_at, time.perf_counter() - begun)
+        yield _record(option, target, environment, [*command, "--hardware", profile.name])
 
 
 def _settings(config: Config) -> list[str]:
@@ -167,17 +168,11 @@ def _settings(config: Config) -> list[str]:
     return [part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--recompute", recompute]
 
 
-def _record(
-    option: Option,
-    target: Target,
-    environment: dict[str, Any],
-    command: Sequence[str],
-    started_at: datetime,
-    duration_s: float,
-) -> Record:
+def _record(option: Option, target: Target, environment: dict[str, Any], command: Sequence[str]) -> Record:
     """Return the memory record of a setting, with its arithmetic."""
     cell = Cell(option.config, False, {}, shlex.join(command), ())
-    record = prediction_record(cell, Outcome("ok", option.found, "", started_at, duration_s), target, environment)
+    outcome = Outcome("ok", option.found, "", option.started_at, option.duration_s)
+    record = prediction_record(cell, outcome, target, environment)
     flop = arithmetic_per_video(option.config).total
     more = {"arithmetic_per_video_flop": Metric(value=flop, unit="FLOP", method="torch FlopCounterMode", exact=True)}
     peak = None if target.profile is None else peak_flops_per_s(target.profile, option.config.step.precision)

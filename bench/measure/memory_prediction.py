@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.environment import collect_environment, slug
-from bench.fit import Fit, Target, judge
+from bench.fit import CONTEXT_ALLOWANCE_BYTES, Fit, Target, judge
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all, usable_cores
-from bench.predict.allocator import Usage
+from bench.predict.allocator import MIB, Usage
 from bench.predict.memory import Composition, Interval, MemoryPrediction, Scenario, StepMemory, predict_memory
 from bench.record import Failure, Metric, Metrics, Record
 from etad.config import Config
@@ -91,7 +91,7 @@ def prediction_record(
         metrics=_metrics(found, target),
         phases={phase: _step_metrics(found.memory, phase) for phase in _phases(found.memory)},
         failure=failure,
-        warnings=(NOT_VALIDATED, *_warnings(found.memory), *cell.warnings),
+        warnings=(NOT_VALIDATED, *_warnings(found.memory, target), *cell.warnings),
         **facts,
     )
 
@@ -179,7 +179,10 @@ def _composition(found: Composition) -> Metrics:
     return metrics
 
 
-def _warnings(memory: MemoryPrediction) -> Iterator[str]:
+def _warnings(memory: MemoryPrediction, target: Target | None) -> Iterator[str]:
+    if target is not None and target.context_bytes is None:
+        allowance = CONTEXT_ALLOWANCE_BYTES // MIB
+        yield f"the CUDA context, whose size is not known, comes off the margin; below {allowance} MiB it is uncertain"
     for name, scenario in (("low", memory.low), ("high", memory.high)):
         if scenario.out_of_memory is not None:
             yield f"{name} scenario: does not fit, so the upper bound of the interval is missing"
