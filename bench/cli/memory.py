@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import click
 
+from bench.cli import FAILED
 from bench.cli.options import note, set_option
 from bench.hardware import load_profile
 from bench.measure.cells import KNOBS, make_cells
@@ -13,8 +14,6 @@ from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
 from etad.files import write_text
 from etad.progress import progress
-
-FAILED = 3
 
 HELP = {
     "ratio": "Snippets that the gradient reaches, 0..1.",
