@@ -30,6 +30,7 @@ from etad.proposals import dense_grid, sample_proposals
 from etad.seeding import stream
 from etad.step import Phase, TrainingStep
 from etad.train import build_optimizer
+from tests.etad.small_runs import SMALL_DETECTOR
 
 STRATEGIES = ("sequential", "joint", "checkpointed", "frozen")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -39,21 +40,11 @@ VIDEOS = 2
 def small(encoder: dict[str, Any] | None = None, snippets: int = 12, **step: Any) -> Config:
     """A small experiment from frames: snippets of 4 frames of 48 pixels."""
     frames = {"clip_frames": 4, "crop": 48, "resize_height": 48, "resize_width": 48}
-    detector = {
-        "hidden": 16,
-        "groups": 1,
-        "norm_groups": 4,
-        "proposal_channels": 8,
-        "proposal_hidden": 16,
-        "head_hidden": 8,
-        "bins": 8,
-        "boundary_bins": 2,
-    }
     return parse_config(
         {
             "name": "small",
             "data": {"input": "frames", "length": snippets, "frames": frames},
-            "model": {"encoder": {"name": "tiny", "frozen_stages": 0, **(encoder or {})}, "detector": detector},
+            "model": {"encoder": {"name": "tiny", "frozen_stages": 0, **(encoder or {})}, "detector": SMALL_DETECTOR},
             "step": {"chunk": 2, "snippet_ratio": 0.8, "proposal_ratio": 0.5, **step},
             "train": {"batch": VIDEOS},
         },

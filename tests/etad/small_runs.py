@@ -5,6 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
+SMALL_DETECTOR = {
+    "hidden": 16,
+    "groups": 1,
+    "norm_groups": 4,
+    "proposal_channels": 8,
+    "proposal_hidden": 16,
+    "head_hidden": 8,
+    "bins": 8,
+    "boundary_bins": 2,
+}
+"""Settings of a detector that trains in milliseconds."""
+
 CONFIG = """
 data:
   root: {root}
@@ -16,8 +28,7 @@ data:
   channels: 6
   length: 16
 model:
-  detector: {{hidden: 16, groups: 1, norm_groups: 4, proposal_channels: 8, proposal_hidden: 16, head_hidden: 8,
-             bins: 8, boundary_bins: 2}}
+  detector: {detector}
   classifier: {{hidden: 8, layers: 2, dropout: 0.5}}
 step: {{proposal_ratio: 0.5}}
 train: {{batch: 2, epochs: 2, detector_lr: 1.0e-3, checkpoint_every_s: 0}}
@@ -41,5 +52,5 @@ def write_small_set(folder: Path, videos: int = 6) -> Path:
         }
     (folder / "annotations.json").write_text(json.dumps({"database": database}))
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(root=folder))
+    config.write_text(CONFIG.format(root=folder, detector=json.dumps(SMALL_DETECTOR)))
     return config

@@ -14,6 +14,7 @@ from etad.models.etad import Etad
 from etad.proposals import dense_grid
 from etad.seeding import stream
 from etad.step import Phase, TrainingStep
+from tests.etad.small_runs import SMALL_DETECTOR
 
 SNIPPETS = 8
 
@@ -30,16 +31,7 @@ def tiny(encoder: dict[str, Any] | None = None, **step: Any) -> Config:
             },
             "model": {
                 "encoder": {"name": "tiny", "frozen_stages": 0, **(encoder or {})},
-                "detector": {
-                    "hidden": 16,
-                    "groups": 1,
-                    "norm_groups": 4,
-                    "proposal_channels": 8,
-                    "proposal_hidden": 16,
-                    "head_hidden": 8,
-                    "bins": 8,
-                    "boundary_bins": 2,
-                },
+                "detector": SMALL_DETECTOR,
             },
             "step": {"chunk": 2, "snippet_ratio": 1.0, "proposal_ratio": 0.5, **step},
         },
