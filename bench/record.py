@@ -18,14 +18,16 @@ from pydantic import AwareDatetime, Field, JsonValue, model_validator
 from etad.errors import DataError
 from etad.files import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "predicted", "oom", "error", "timeout", "skipped"]
 Kind = Literal["measured", "predicted", "published"]
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 Tree = dict[str, Any]
 
-MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {}
+MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {
+    1: lambda tree: {**tree, "findings": {}},
+}
 """From a schema version to the function that lifts a record's plain mapping to the next one; the cell id follows."""
 
 MEMORY_LEVELS = ("requested", "allocated", "active", "reserved", "process", "device")
@@ -106,6 +108,8 @@ class Record(Part):
     metrics: Metrics = {}
     phases: dict[str, Metrics] = {}
     """Metrics of each phase of the step: encode, detect, backpropagate, ..."""
+    findings: dict[str, str] = {}
+    """What was concluded, in words: "stability.step_s" -> "stable", "bound" -> "compute: ...", "verdict" -> ..."""
     failure: Failure | None = None
     environment: dict[str, JsonValue]
     """What :func:`bench.environment.collect_environment` found."""

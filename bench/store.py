@@ -149,9 +149,9 @@ def merge(sources: Iterable[Path], target: Path, conflicts: Literal["error", "ne
 def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row a record, with flat columns.
 
-    Columns: the record's own fields; ``config.*``, ``measurement.*`` and ``environment.*`` by their dotted keys;
-    ``metrics.NAME`` and ``phases.PHASE.NAME`` with ``.low`` and ``.high`` where there is an interval. A value that is
-    unknown is NaN, its reason is in the record. Raw samples stay in the record.
+    Columns: the record's own fields; ``config.*``, ``measurement.*``, ``findings.*`` and ``environment.*`` by their
+    dotted keys; ``metrics.NAME`` and ``phases.PHASE.NAME`` with ``.low`` and ``.high`` where there is an interval. A
+    value that is unknown is NaN, its reason is in the record. Raw samples stay in the record.
     """
     return pd.DataFrame.from_records([_row(record) for record in records])
 
@@ -174,6 +174,7 @@ def _row(record: Record) -> dict[str, Any]:
     _add_metrics("metrics", record.metrics, row)
     for phase, metrics in record.phases.items():
         _add_metrics(f"phases.{phase}", metrics, row)
+    _flatten("findings", record.findings, row)
     _flatten("environment", record.environment, row)
     return row
 

@@ -178,6 +178,36 @@ class StepConfig(Section):
     proposal_sampler: ProposalSampler = "random"
 
 
+class EfficiencyConfig(Section):
+    """Forms of one and the same computation. The defaults are the published forms, the reference of all others.
+
+    ``etad/variants.py`` names useful combinations.
+    """
+
+    roi_align: Literal["published", "matrix", "gather", "projected", "auto"] = "published"
+    """published: torchvision's operator. matrix, gather: the same linear map along time. projected: the linear layers
+    behind it are applied first, per bin and position. auto: the fastest for device and size."""
+    frozen_prefix: Literal["recomputed", "kept", "offloaded"] = "recomputed"
+    """Output of the frozen stages for the drawn snippets: computed again for the backward pass (published), kept on the
+    device from the encode phase, or kept in host memory."""
+    fold_norm: bool = False
+    """Fold the BatchNorm of frozen stages into their convolutions."""
+    channels_last: bool = False
+    """Run the encoder in the channels-last-3d memory format."""
+    frames_on: Literal["device", "host"] = "device"
+    """Where the batch's uint8 frames stay: on the device (published), or on the host, moved chunk by chunk."""
+    detector_precision: Literal["step", "fp32"] = "step"
+    """step: the detector runs in step.precision; fp32: only the encoder does."""
+    compile: bool = False
+    """torch.compile the encoder and the detector."""
+    cuda_graphs: bool = False
+    """Replay the encoder's forward pass from a CUDA graph; without effect on a CPU."""
+    optimizer: Literal["published", "fused", "offloaded", "int8"] = "published"
+    """published: torch's default. fused: one kernel. offloaded: state in host memory. int8: quantised state."""
+    encoder_gradient: Literal["fp32", "bf16"] = "fp32"
+    """Number format in which the encoder's gradient is summed over the chunks."""
+
+
 class TrainConfig(Section):
     """Optimizer, schedule and bookkeeping."""
 
@@ -228,6 +258,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     step: StepConfig = StepConfig()
+    efficiency: EfficiencyConfig = EfficiencyConfig()
     train: TrainConfig = TrainConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

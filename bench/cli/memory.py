@@ -1,39 +1,18 @@
 """``etad-bench memory``: how much memory an experiment needs, and what holds it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from bench.cli import FAILED
-from bench.cli.options import note, set_option
+from bench.cli.options import knob_options, note, set_option
 from bench.hardware import load_profile
-from bench.measure.cells import KNOBS, make_cells
+from bench.measure.cells import make_cells
 from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
 from etad.files import write_text
 from etad.progress import progress
-
-HELP = {
-    "ratio": "Snippets that the gradient reaches, 0..1.",
-    "proposal-ratio": "Proposals that train the detector, 0..1.",
-    "batch": "Videos a step.",
-    "chunk": "Snippets of a video that the encoder takes at once.",
-    "strategy": "sequential, joint, checkpointed or frozen.",
-    "precision": "fp32, bf16 or fp16.",
-    "encoder": "Snippet encoder, e.g. r2plus1d_34_tsp or r2plus1d_18.",
-    "frozen": "Frozen stages of the encoder.",
-    "snippets": "Snippets a video (data.length).",
-    "size": "Height and width of a frame, in pixels.",
-}
-
-
-def knob_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for every knob; each takes a comma list."""
-    for option in reversed(KNOBS):
-        function = click.option(f"--{option}", metavar="A[,B...]", help=HELP[option])(function)
-    return function
 
 
 @click.command()

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from bench.measure.cells import KNOBS
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 device_option: Decorator = click.option(
@@ -21,6 +23,27 @@ set_option: Decorator = click.option(
 run_option: Decorator = click.option(
     "--run", type=click.Path(path_type=Path, file_okay=False), help="Folder that etad-bench train wrote."
 )
+
+
+KNOB_HELP = {
+    "ratio": "Snippets that the gradient reaches, 0..1.",
+    "proposal-ratio": "Proposals that train the detector, 0..1.",
+    "batch": "Videos a step.",
+    "chunk": "Snippets of a video that the encoder takes at once.",
+    "strategy": "sequential, joint, checkpointed or frozen.",
+    "precision": "fp32, bf16 or fp16.",
+    "encoder": "Snippet encoder, e.g. r2plus1d_34_tsp or r2plus1d_18.",
+    "frozen": "Frozen stages of the encoder.",
+    "snippets": "Snippets a video (data.length).",
+    "size": "Height and width of a frame, in pixels.",
+}
+
+
+def knob_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for every knob; each takes a comma list."""
+    for option in reversed(KNOBS):
+        function = click.option(f"--{option}", metavar="A[,B...]", help=KNOB_HELP[option])(function)
+    return function
 
 
 def config_option(required: bool) -> Decorator:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.memory import HELP
-from bench.cli.options import note, set_option
+from bench.cli.options import KNOB_HELP, note, set_option
 from bench.hardware import list_profiles, load_profile
 from bench.measure.cells import KNOBS, make_cells
 from bench.report.tables import FORMATS, Format
@@ -29,10 +28,10 @@ RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
 @click.option("--hardware", metavar="NAME", help="GPU to plan for: a profile's name or file (etad-bench profiles).")
 @click.option("--memory", metavar="SIZE", help="Instead of a GPU: how much memory there is, such as 6GiB.")
 @click.option("--want", is_flag=True, help="The other way round: which GPUs does the setting fit?")
-@click.option("--strategy", metavar="A[,B...]", help=f"{HELP['strategy']} Default: sequential,joint.")
-@click.option("--precision", metavar="A[,B...]", help=f"{HELP['precision']} Default: fp32 and bf16.")
-@click.option("--batch", metavar="A[,B...]", help=f"{HELP['batch']} Default: 1,2,4,8.")
-@click.option("--chunk", metavar="A[,B...]", help=f"{HELP['chunk']} Default: 1,2,4,8.")
+@click.option("--strategy", metavar="A[,B...]", help=f"{KNOB_HELP['strategy']} Default: sequential,joint.")
+@click.option("--precision", metavar="A[,B...]", help=f"{KNOB_HELP['precision']} Default: fp32 and bf16.")
+@click.option("--batch", metavar="A[,B...]", help=f"{KNOB_HELP['batch']} Default: 1,2,4,8.")
+@click.option("--chunk", metavar="A[,B...]", help=f"{KNOB_HELP['chunk']} Default: 1,2,4,8.")
 @click.option(
     "--recompute", type=click.Choice(list(RECOMPUTE)), default=None, help="Recompute encoder stages. Default: both."
 )
