@@ -15,6 +15,7 @@ FAILED = 3
 COMMANDS = {
     "accuracy": "Train, infer and score, over seeds and snippet ratios.",
     "config": "Show a configuration, resolved and checked.",
+    "doctor": "Say what disturbs timing on this machine, and how to mend it.",
     "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
