@@ -6,7 +6,7 @@ everything else replaces. An unknown key is an error that names the nearest vali
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -290,7 +290,7 @@ def load_config(name: str | Path, assignments: Iterable[str] = ()) -> Config:
         ConfigError: file missing or not a mapping, unknown key, wrong type, ``extends:`` loop, malformed assignment.
     """
     path = find_config(name)
-    tree = _read_chain(path, ())
+    tree = read_chain(path, find_config)
     tree.setdefault("name", path.stem)
     return parse_config(with_assignments(tree, assignments), source=str(name))
 
@@ -344,7 +344,17 @@ def find_config(name: str | Path) -> Path:
     raise ConfigError(f"{name}: no such config file; {hint}")
 
 
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_chain(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML file and merge it over the files that its ``extends:`` chain names.
+
+    Args:
+        path: the file.
+        find: gives the file of a parent that does not lie beside its child.
+        seen: the files that led here.
+
+    Raises:
+        ConfigError: a file is missing, not YAML or not a mapping, or the chain is a loop.
+    """
     path = path.resolve()
     if path in seen:
         chain = " -> ".join(entry.name for entry in (*seen, path))
@@ -366,7 +376,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: extends: must be one file name, not {type(parent).__name__}")
     beside = path.parent / parent
     # A child keeps its own name, whatever its parent is called.
-    base = _read_chain(beside if beside.is_file() else find_config(parent), (*seen, path))
+    base = read_chain(beside if beside.is_file() else find(parent), find, (*seen, path))
     base.pop("name", None)
     return _merged(base, tree)
 

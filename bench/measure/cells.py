@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from etad.config import Config, load_config
@@ -74,14 +74,14 @@ def make_cells(
     cells = []
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
-        overrides = [text for option, value in chosen.items() for text in _overrides(option, value, base)]
+        overrides = [text for option, value in chosen.items() for text in overrides_of(option, value, base)]
         config = load_config(name, (*assignments, *overrides))
         _check_chunk(config)
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
         line += ["--inference"] if inference else []
         cells.append(
-            Cell(config, inference, chosen, shlex.join(line), tuple(_without_effect(chosen, config, inference)))
+            Cell(config, inference, chosen, shlex.join(line), tuple(without_effect(chosen, config, inference)))
         )
     return cells
 
@@ -98,7 +98,8 @@ def split(option: str, text: str) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _overrides(option: str, value: str, base: Config) -> list[str]:
+def overrides_of(option: str, value: str, base: Config) -> list[str]:
+    """Return the ``--set`` assignments that a knob's value stands for; what depends on it changes with it."""
     overrides = [f"{KNOBS[option]}={value}"]
     if option == "encoder" and value != base.model.encoder.name:
         # The weights of one network do not fit another.
@@ -114,7 +115,7 @@ def _overrides(option: str, value: str, base: Config) -> list[str]:
 
 def _check(option: str, value: str, name: str, assignments: Sequence[str], base: Config) -> None:
     try:
-        load_config(name, (*assignments, *_overrides(option, value, base)))
+        load_config(name, (*assignments, *overrides_of(option, value, base)))
     except ConfigError as error:
         problem = str(error).split("; ")[0].removeprefix(f"{name}: {KNOBS[option]}: ")
         raise ConfigError(f"--{option} {value}: {problem}") from None
@@ -126,7 +127,8 @@ def _check_chunk(config: Config) -> None:
         raise ConfigError(f"--chunk {chunk}: a video has {snippets} snippets only; take at most so many at once")
 
 
-def _without_effect(chosen: Mapping[str, str], config: Config, inference: bool) -> Iterator[str]:
+def without_effect(chosen: Iterable[str], config: Config, inference: bool) -> Iterator[str]:
+    """Yield, for each of the knobs ``chosen`` that changes nothing in this config, a line that says why."""
     reason = {}
     strategy = config.step.strategy
     if strategy in ("frozen", "checkpointed"):
