@@ -17,7 +17,11 @@ Verdict = Literal["stable", "noisy", "drifting", "throttled"]
 NORMAL_SCALE = 1.4826
 """Median absolute deviation times this is the standard deviation of a normal distribution."""
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.959964
+"""Standard deviations on either side of a normal distribution's mean that hold :data:`CONFIDENCE` of it."""
 RESAMPLES = 2000
+MOST_PAIRED = 2000
+"""Samples a side of which all differences are taken; of more, evenly spread ones."""
 WARM_SIGMAS = 3.0
 """A first round is a warm-up if it is slower than the later ones by so many (robust) standard deviations."""
 LEAST_SCATTER = 0.01
@@ -132,6 +136,35 @@ def mann_whitney(base: Samples, head: Samples) -> float:
     if np.ptp(np.concatenate([first, second])) == 0:
         return 1.0
     return float(mannwhitneyu(first, second, alternative="two-sided").pvalue)
+
+
+class Shift(NamedTuple):
+    """By how much one set of samples lies above another, in their unit."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def shift(base: Samples, head: Samples) -> Shift:
+    """Return how far ``head`` lies above ``base``, with the 95 % interval that belongs to the Mann-Whitney test.
+
+    The median of all differences of a head and a base sample (Hodges and Lehmann 1963); its interval leaves out as
+    many differences at either end as the test's normal approximation allows (Lehmann 1963). It is never random, and
+    says the same as :func:`mann_whitney`: it holds 0 where the test finds nothing.
+    """
+    first, second = _thinned(_array(base)), _thinned(_array(head))
+    differences = np.sort(np.subtract.outer(second, first), axis=None)
+    pairs = len(differences)
+    spread = NORMAL_QUANTILE * np.sqrt(pairs * (len(first) + len(second) + 1) / 12)
+    outside = max(int(pairs / 2 - spread), 0)
+    low, high = differences[outside], differences[pairs - 1 - outside]
+    return Shift(float(np.median(differences)), float(low), float(high))
+
+
+def _thinned(values: Floats) -> Floats:
+    # All differences of more samples would not fit into memory.
+    return values if len(values) <= MOST_PAIRED else values[np.linspace(0, len(values) - 1, MOST_PAIRED).astype(int)]
 
 
 def _trend_p(values: Floats) -> float:
