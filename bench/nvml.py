@@ -148,7 +148,7 @@ def _state(index: int) -> GpuState:
         "temperature_c": ask(
             "temperature_c", lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
         ),
-        "throttle_reasons": ask("throttle_reasons", lambda: throttle_names(_throttle_bits(gpu))),
+        "throttle_reasons": ask("throttle_reasons", lambda: throttle_names(throttle_bits(gpu))),
         "ecc": ask("ecc", lambda: bool(pynvml.nvmlDeviceGetEccMode(gpu)[0])),
         "mig": ask("mig", lambda: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0])),
         "persistence": ask("persistence", lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(gpu))),
@@ -166,7 +166,8 @@ def throttle_names(bits: int) -> tuple[str, ...]:
     return (*known, hex(rest)) if rest else known
 
 
-def _throttle_bits(gpu: Any) -> int:
+def throttle_bits(gpu: Any) -> int:
+    """Return the bits of :data:`THROTTLE_REASONS` in force on a GPU, given by its NVML handle."""
     # The new name is missing from old drivers, which answer to the old one.
     try:
         bits: int = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
