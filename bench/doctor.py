@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from bench.environment import Environment
-from bench.nvml import GpuState
+from bench.nvml import HARMLESS_THROTTLING, GpuState
 
 Severity = Literal["unfit", "advice", "note"]
 """unfit: timings mislead. advice: they can be better. note: it changes results, and records say so."""
@@ -33,8 +33,6 @@ HOT_C = 83
 """Temperature from which on many GPUs lower their clocks."""
 LOWERED_CLOCK = 0.9
 """Part of its highest clock below which a busy GPU counts as slowed down."""
-HARMLESS_THROTTLING = frozenset({"gpu_idle", "applications_clocks_setting", "display_clock_setting", "sync_boost"})
-"""Reasons that say how a GPU is set or that it rests, not that it is held back."""
 
 
 @dataclass(frozen=True)

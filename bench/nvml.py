@@ -26,6 +26,8 @@ THROTTLE_REASONS = {
     "display_clock_setting": 0x100,
 }
 """Bits of nvmlDeviceGetCurrentClocksEventReasons: why a GPU does not run at its highest clock (NVML API reference)."""
+HARMLESS_THROTTLING = frozenset({"gpu_idle", "applications_clocks_setting", "display_clock_setting", "sync_boost"})
+"""Reasons that say how a GPU is set or that it rests, not that it is held back."""
 
 
 class GpuState(pydantic.BaseModel):

@@ -4,8 +4,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench.doctor import HARMLESS_THROTTLING
 from bench.meters.energy import LEAST_WINDOW_S, Meter, Window
+from bench.nvml import HARMLESS_THROTTLING
 from bench.record import Metric, Metrics
 
 WINDOW_S = 5.0
