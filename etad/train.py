@@ -136,8 +136,9 @@ class _Run:
         self.step = TrainingStep(self.model, self.optimizer, config, listeners, world.size, world.total)
         self.progress = Progress()
         self._log: _LossLog | None = None
-        self._began_at = self._saved_at = time.monotonic()
+        self._began_at = self._saved_at = self._counted_at = time.monotonic()
         self._trained_before_s = 0.0
+        self._epochs_s: list[float] = []
 
     def resume(self) -> None:
         """Load the folder's checkpoint, if any, and open the log at that step."""
@@ -151,6 +152,8 @@ class _Run:
             self.step.scaler.load_state_dict(content["scaler"])
             self.progress = Progress(content["epoch"], content["step"])
             self._trained_before_s = content["trained_s"]
+            # Absent in checkpoints of earlier versions.
+            self._epochs_s = list(content.get("epochs_s", ()))
             self._restore_random_state(content["random_state"])
         if self.world.is_main:
             self._log = _LossLog(self.folder, self.progress)
@@ -159,6 +162,9 @@ class _Run:
         """Train the rest of ``epoch`` and write a checkpoint."""
         train = self.config.train
         first = self.progress.step
+        self._counted_at = time.monotonic()
+        if first == 0 or not self._epochs_s:
+            self._epochs_s.append(0.0)
         self.dataset.set_epoch(epoch)
         batches = epoch_batches(
             len(self.dataset), train.batch, train.seed, epoch, self.world.rank, self.world.size, skip=first
@@ -200,7 +206,9 @@ class _Run:
 
     def _save(self) -> None:
         random_states = self.world.gather(_random_state(self.world.device))
-        self._saved_at = time.monotonic()
+        self._saved_at = now = time.monotonic()
+        self._epochs_s[-1] += now - self._counted_at
+        self._counted_at = now
         if not self.world.is_main:
             return
         # The log goes first: a checkpoint must never be ahead of it.
@@ -211,7 +219,9 @@ class _Run:
             {
                 "epoch": self.progress.epoch,
                 "step": self.progress.step,
-                "trained_s": self._trained_before_s + time.monotonic() - self._began_at,
+                "trained_s": self._trained_before_s + now - self._began_at,
+                # Of every epoch begun, seconds; an interrupted one goes on counting where its checkpoint was.
+                "epochs_s": self._epochs_s,
                 "state_dict": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),

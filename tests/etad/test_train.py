@@ -72,6 +72,8 @@ def test_a_run_leaves_checkpoint_curve_and_tensorboard(whole: Path) -> None:
     content = read_checkpoint(whole / CHECKPOINT)
     assert (content["epoch"], content["step"]) == (2, 0)
     assert content["classes"] == ["jump", "run"]
+    assert len(content["epochs_s"]) == 2
+    assert 0 < sum(content["epochs_s"]) <= content["trained_s"]
     rows = list(csv.DictReader((whole / LOSSES).open()))
     assert [(row["epoch"], row["step"]) for row in rows] == [(str(e), str(s)) for e in (1, 2) for s in (1, 2, 3)]
     losses = {"loss", "tem", "stage1", "stage2", "stage3", "classifier"}
@@ -94,6 +96,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(config: Config, whole: Pa
     train(config, train_dataset(config), tmp_path, ALONE)
     assert_equal(weights(whole), weights(tmp_path))
     assert (tmp_path / LOSSES).read_text() == (whole / LOSSES).read_text()
+    assert len(read_checkpoint(tmp_path / CHECKPOINT)["epochs_s"]) == 2
 
 
 def test_a_killed_run_ends_with_the_same_weights(config_path: Path, tmp_path: Path) -> None:
