@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 __all__ = [
     "FakeTensorMode",
     "SteppingScaler",
     "TorchDispatchMode",
+    "asks_for_device",
+    "device_of",
     "fake_mode",
     "probe",
     "reads_a_value",
@@ -62,10 +64,18 @@ def reads_a_value(operator: Any) -> bool:
     return operator is torch.ops.aten._local_scalar_dense.default
 
 
+def asks_for_device(operator: Any) -> bool:
+    """Tell whether an operator asks a tensor where it lies, which a fake tensor answers itself."""
+    return operator is torch.ops.prim.device.default
+
+
+def device_of(tensor: FakeTensor) -> torch.device:
+    """Return where a fake tensor pretends to lie, without dispatching the question."""
+    return tensor.fake_device
+
+
 def is_composite(operator: Any) -> bool:
     """Tell whether an operator only calls others. Autograd takes those apart; in inference mode nobody does."""
-    if operator is torch.ops.prim.device.default:
-        return False  # Not known to the dispatcher.
     return bool(operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))
 
 
@@ -87,6 +97,7 @@ def probe() -> None:
         tensor = torch.ones(3, 5)
         view = tensor[1:]
         _require(tensor.untyped_storage().nbytes() == 60, "a fake tensor's storage has the size of a real one")
+        _require(device_of(tensor) == tensor.device, "a fake tensor knows its device")
         _require(storage_id(tensor) == storage_id(view), "views of a fake tensor share its storage")
         ended: list[None] = []
         reference = weakref.ref(tensor.untyped_storage(), lambda _: ended.append(None))
