@@ -69,8 +69,9 @@ def asks_for_device(operator: Any) -> bool:
     return operator is torch.ops.prim.device.default
 
 
-def device_of(tensor: FakeTensor) -> torch.device:
+def device_of(tensor: Tensor) -> torch.device:
     """Return where a fake tensor pretends to lie, without dispatching the question."""
+    assert isinstance(tensor, FakeTensor)
     return tensor.fake_device
 
 
