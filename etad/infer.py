@@ -12,6 +12,7 @@ from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, gather_clips, load
+from etad.detection_log import DetectionLog
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.models.etad import Etad, encode_snippets
@@ -26,7 +27,7 @@ from etad.postprocess import (
 )
 from etad.progress import progress
 from etad.proposals import dense_grid
-from etad.step import AUTOCAST_DTYPE
+from etad.step import AUTOCAST_DTYPE, Listener, Phase, announced
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ class Detecting:
     Args:
         model: on its device; it is put into evaluation mode.
         config: the experiment.
+        listeners: are told of the phases encode and detect.
     """
 
-    def __init__(self, model: Etad, config: Config) -> None:
+    def __init__(self, model: Etad, config: Config, listeners: Sequence[Listener] = ()) -> None:
         self._model = model.eval()
+        self._listeners = tuple(listeners)
         self._config = config
         self._device = next(model.parameters()).device
         self._grid = dense_grid(config.data.length, config.model.detector.max_duration).to(self._device)
@@ -101,10 +104,12 @@ class Detecting:
         precision = self._config.step.precision
         with torch.autocast(self._device.type, dtype=AUTOCAST_DTYPE[precision], enabled=precision != "fp32"):
             if self._model.feature_extractor is not None:
-                features = encode_snippets(self._model.feature_extractor, features, self._config.step.chunk)
-            output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
-            classifier = self._model.snippet_classifier
-            classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
+                with announced(self._listeners, Phase.ENCODE):
+                    features = encode_snippets(self._model.feature_extractor, features, self._config.step.chunk)
+            with announced(self._listeners, Phase.DETECT):
+                output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
+                classifier = self._model.snippet_classifier
+                classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
         segments, scores = output.segments.cpu().numpy(), output.scores.cpu().numpy()
         maps = output.boundary_maps.cpu().numpy()
         by_position = None if classes is None else classes.transpose(1, 2).cpu().numpy()
@@ -128,6 +133,7 @@ def infer(
     config: Config,
     world: World,
     class_scores: ClassScores | None = None,
+    log: DetectionLog | None = None,
 ) -> dict[str, Detections]:
     """Detect the actions of every video.
 
@@ -137,6 +143,7 @@ def infer(
         config: the experiment.
         world: the processes that share the videos.
         class_scores: needed by ``postprocess.classes: external``.
+        log: this process's; videos that it holds are not detected again.
 
     Returns:
         Detections by video id, in the data set's order; in every process those of all processes.
@@ -144,19 +151,22 @@ def infer(
     Raises:
         DataError: a file cannot be used, or a video has no class scores.
     """
-    mine = range(world.rank, len(dataset.videos), world.size)
+    mine = [video.id for video in dataset.videos[world.rank :: world.size]]
     durations = {video.id: video.duration_s for video in dataset.videos}
+    done = {} if log is None else log.found
+    found = {video_id: done[video_id] for video_id in mine if video_id in done}
     bar = progress(
-        _views_by_video(Detecting(model, config), dataset, [dataset.videos[i].id for i in mine], config),
+        _views_by_video(Detecting(model, config), dataset, [id_ for id_ in mine if id_ not in found], config),
         "infer",
         total=len(mine),
         unit="video",
+        done=len(found),
         shown=world.is_main,
     )
-    found = {
-        video_id: to_detections(video_id, views, durations[video_id], config.postprocess, class_scores)
-        for video_id, views in bar
-    }
+    for video_id, views in bar:
+        found[video_id] = to_detections(video_id, views, durations[video_id], config.postprocess, class_scores)
+        if log is not None:
+            log.add(video_id, found[video_id])
     everything = {video_id: one for part in world.gather(found) for video_id, one in part.items()}
     return {video_id: everything[video_id] for video_id in durations}
 
@@ -185,8 +195,10 @@ class TestSetDetections:
         return submission(self.found, self.classes, used)
 
 
-def infer_test_set(model: Etad, config: Config, classes: Sequence[str], world: World) -> TestSetDetections:
-    """Detect the actions of an experiment's test videos, with its way of getting classes.
+def infer_test_set(
+    model: Etad, config: Config, classes: Sequence[str], world: World, log: DetectionLog | None = None
+) -> TestSetDetections:
+    """Detect the actions of an experiment's test videos, with its way of getting classes; ``log`` as :func:`infer`.
 
     Raises:
         ConfigError: external class scores are wanted but not named, or lack a test video.
@@ -200,7 +212,7 @@ def infer_test_set(model: Etad, config: Config, classes: Sequence[str], world: W
         scores = read_class_scores(config.data.path(post.class_scores), classes)
         if lacking := scores.missing([video.id for video in dataset.videos]):
             raise DataError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
-    found = infer(model.to(world.device), dataset, config, world, scores)
+    found = infer(model.to(world.device), dataset, config, world, scores, log)
     return TestSetDetections(
         found=found,
         classes=AGNOSTIC_CLASSES if post.classes == "agnostic" else tuple(classes),

@@ -17,7 +17,7 @@ The gradient is exact for the snippets that it reaches, because the encoder repe
 stored BatchNorm statistics). A step tells its listeners when a phase begins and ends; it measures nothing itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,6 +59,16 @@ class Listener(Protocol):
 
     def end(self, phase: Phase) -> None:
         """The phase has been issued; on a GPU its kernels may still run."""
+
+
+@contextmanager
+def announced(listeners: Iterable[Listener], phase: Phase) -> Iterator[None]:
+    """Tell listeners of a phase around what runs inside."""
+    for listener in listeners:
+        listener.begin(phase)
+    yield
+    for listener in listeners:
+        listener.end(phase)
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ class TrainingStep:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""
         if self._encoder is None:
             return input_
-        with self._announced(Phase.ENCODE), self._autocast():
+        with announced(self._listeners, Phase.ENCODE), self._autocast():
             if self.config.strategy == "checkpointed" and self._trains_encoder:
                 assert self._synchronised_encoder is not None
                 parts = input_.split(self.config.chunk, dim=1)
@@ -161,7 +171,7 @@ class TrainingStep:
 
     def _detect(self, features: Tensor, batch: Batch, streams: Streams) -> tuple[Losses, int, Tensor | None]:
         """Train the detector; return the loss, the number of proposals and, if wanted, d loss / d feature."""
-        with self._announced(Phase.DETECT):
+        with announced(self._listeners, Phase.DETECT):
             features.requires_grad_(self._trains_encoder)
             index = sample_proposals(
                 self._grid,
@@ -188,7 +198,7 @@ class TrainingStep:
 
     def _train_encoder(self, frames: Tensor, features: Tensor, gradient: Tensor, streams: Streams) -> int:
         """Push the kept gradient through the encoder; return the snippets per video that it reached."""
-        with self._announced(Phase.BACKPROPAGATE):
+        with announced(self._listeners, Phase.BACKPROPAGATE):
             gradient = gradient * self.scaler.get_scale()
             if self.config.strategy == "checkpointed":
                 features.backward(gradient)
@@ -221,7 +231,7 @@ class TrainingStep:
                 features.backward(gradient.transpose(1, 2)[rows, index].transpose(1, 2))
 
     def _update(self, phase: Phase) -> None:
-        with self._announced(phase):
+        with announced(self._listeners, phase):
             if self._clip_norm is not None:
                 self.scaler.unscale_(self._optimizer)
                 parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -238,14 +248,6 @@ class TrainingStep:
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = AUTOCAST_DTYPE[self.config.precision]
         return torch.autocast(self._device.type, dtype=dtype, enabled=self.config.precision != "fp32")
-
-    @contextmanager
-    def _announced(self, phase: Phase) -> Iterator[None]:
-        for listener in self._listeners:
-            listener.begin(phase)
-        yield
-        for listener in self._listeners:
-            listener.end(phase)
 
     @staticmethod
     def _unsynchronised(encoder: nn.Module, unless: bool) -> AbstractContextManager[object]:
