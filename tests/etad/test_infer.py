@@ -7,10 +7,12 @@ import torch
 
 from etad.config import Config, load_config
 from etad.data import dataset as data
+from etad.detection_log import DetectionLog
 from etad.distributed import World
 from etad.errors import ConfigError
 from etad.infer import PlainVideos, infer
 from etad.models.etad import Etad
+from etad.postprocess import Detections
 from tests.etad.make_videos import write_sound, write_video
 from tests.etad.small_runs import write_small_set
 
@@ -48,6 +50,46 @@ def test_the_batch_does_not_change_the_detections(config: Config) -> None:
         second = results[1][video_id]
         assert first.labels.tolist() == second.labels.tolist()
         assert abs(first.segments_s - second.segments_s).max() < 1e-3
+
+
+def assert_same(first: dict[str, Detections], second: dict[str, Detections]) -> None:
+    assert list(first) == list(second)
+    for video_id, one in first.items():
+        for name in ("segments_s", "scores", "labels"):
+            assert getattr(one, name).tolist() == getattr(second[video_id], name).tolist()
+
+
+def test_an_interrupted_inference_goes_on(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = config.model_copy(update={"train": config.train.model_copy(update={"batch": 1})})
+    model, videos, path = model_of(single), data.test_dataset(single), tmp_path / "detections.jsonl"
+    whole = infer(model, videos, single, ALONE)
+
+    add, taken = DetectionLog.add, list[str]()
+
+    def stop_after_three(log: DetectionLog, video_id: str, detections: Detections) -> None:
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(video_id)
+        add(log, video_id, detections)
+
+    monkeypatch.setattr(DetectionLog, "add", stop_after_three)
+    with pytest.raises(KeyboardInterrupt), DetectionLog(path, "these weights") as log:
+        infer(model, videos, single, ALONE, log=log)
+    monkeypatch.setattr(DetectionLog, "add", lambda log, *one: (taken.append(one[0]), add(log, *one)))
+    # As a killed process leaves it.
+    path.write_bytes(path.read_bytes() + b'{"id": "vid')
+
+    with DetectionLog(path, "these weights") as log:
+        assert list(log.found) == taken
+        before_s = log.spent_s
+        assert_same(infer(model, videos, single, ALONE, log=log), whole)
+        assert log.spent_s > before_s > 0
+    assert taken == list(whole), "a video was detected twice, or not at all"
+
+    with DetectionLog(path, "these weights") as log:
+        assert_same(log.found, whole)
+    with DetectionLog(path, "other weights") as log:
+        assert not log.found
 
 
 def test_windows_of_a_video_are_joined(config: Config) -> None:
