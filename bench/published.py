@@ -63,6 +63,20 @@ class Cost(_Part):
         return self
 
 
+class Reproduction(_Part):
+    """What a run of ours has to share with a published figure before the two compare."""
+
+    config: str
+    """Name of the shipped config that repeats the published experiment."""
+    test_videos: Annotated[int, Field(ge=1)]
+    """Annotated videos that the evaluation counts, blocked ones left out."""
+    classifier_file: str
+    """Name of the file of video-level class scores."""
+    tolerance_percent: Positive
+    """The two agree when their average mAPs differ by no more than this, in points of a percent."""
+    tolerance_reason: str
+
+
 class Figure(_Part):
     """One published result."""
 
@@ -82,6 +96,8 @@ class Figure(_Part):
     average_map_percent: Percent | None = None
     """Average over the data set's thresholds, see :data:`TIOU`."""
     cost: Cost | None = None
+    reproduction: Reproduction | None = None
+    """How to repeat it with this project; None where it cannot."""
     source: str
     marks: Annotated[tuple[Mark, ...], Field(min_length=1)]
     note: str = ""
@@ -110,6 +126,26 @@ def load_published(dataset: Dataset | None = None, folder: Path | None = None) -
     paths = sorted((folder or resource_folder("published")).glob("*.yaml"))
     figures = [figure for path in paths for figure in _read(path) if dataset in (None, figure.dataset)]
     return sorted(figures, key=_order)
+
+
+def find_reproducible(config: str, figures: Sequence[Figure] | None = None) -> Figure | None:
+    """Return the figure that the shipped config of this name repeats; None where there is none.
+
+    Args:
+        config: its name.
+        figures: to look in; None: all that are shipped.
+
+    Raises:
+        ConfigError: more than one claims to be it.
+    """
+    found = [
+        figure
+        for figure in (load_published() if figures is None else figures)
+        if figure.reproduction is not None and figure.reproduction.config == config
+    ]
+    if len(found) > 1:
+        raise ConfigError(f"published figures: {len(found)} name the config {config}: {found[0].source}, ...")
+    return found[0] if found else None
 
 
 def format_figures(figures: Sequence[Figure], form: Literal["table", "json", "csv", "md"]) -> str:

@@ -9,7 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.published import DATASETS, Cost, Figure, describe_cost, format_figures, load_published
+from bench.published import (
+    DATASETS,
+    Cost,
+    Figure,
+    describe_cost,
+    find_reproducible,
+    format_figures,
+    load_published,
+)
+from etad.config import load_config
 from etad.errors import ConfigError
 
 
@@ -49,6 +58,20 @@ def test_every_figure_has_a_source_and_a_mark() -> None:
         if figure.map_percent and figure.average_map_percent is not None:
             # The average lies between the loosest and the strictest threshold.
             assert min(figure.map_percent) < figure.average_map_percent < max(figure.map_percent)
+
+
+def test_configs_find_the_figure_that_they_repeat() -> None:
+    expected = {"anet_e2e": 38.73, "anet_features": 37.80, "thumos_features": 55.56}
+    for config, average in expected.items():
+        figure = find_reproducible(config)
+        assert figure is not None
+        assert figure.average_map_percent == average
+        assert figure.reproduction is not None
+        assert str(load_config(config).postprocess.class_scores) == figure.reproduction.classifier_file
+    assert find_reproducible("quickstart") is None
+    assert {figure.reproduction.config for figure in load_published() if figure.reproduction} == set(expected)
+    with pytest.raises(ConfigError, match="2 name the config anet_e2e"):
+        find_reproducible("anet_e2e", load_published() * 2)
 
 
 def test_one_dataset_best_first() -> None:
