@@ -14,16 +14,22 @@ FAILED = 3
 
 COMMANDS = {
     "accuracy": "Train, infer and score, over seeds and snippet ratios.",
+    "check": "Check a folder of records: schema, physical sense, provenance.",
     "config": "Show a configuration, resolved and checked.",
     "doctor": "Say what disturbs timing on this machine, and how to mend it.",
     "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",
+    "export": "Hand records to other programs: CSV, Parquet, MLflow, TensorBoard.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
     "memory": "Say how much memory a step needs, and what holds it.",
+    "merge": "Gather the records of several machines in one folder.",
+    "migrate": "Rewrite records of older schema versions.",
     "plan": "List the settings that fit a GPU, or the GPUs that a setting fits.",
     "prepare": "Re-encode videos to 15 frames/s, short side 256.",
+    "profile": "Trace a few steps, and list the operators that cost the time.",
     "profiles": "List the known hardware, or measure the present GPU.",
     "published": "Show published figures of this and comparable methods.",
+    "sweep": "Measure many cells, each in a process of its own.",
     "synth": "Render a small set of videos to try everything on.",
     "train": "Train a detector, from features or from frames.",
 }
