@@ -92,7 +92,7 @@ Metrics = dict[str, Metric]
 class Record(Part):
     """The result of one cell."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, Field(json_schema_extra={"const": SCHEMA_VERSION})] = SCHEMA_VERSION
     status: Status
     kind: Kind
     suite: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -204,6 +204,20 @@ def read_record(path: Path) -> Record:
         DataError: unreadable, truncated, NaN inside, of another schema version, or not fitting the schema; one line.
     """
     try:
+        return Record.model_validate(lift(read_tree(path), path))
+    except pydantic.ValidationError as error:
+        first, *others = violations(error)
+        more = f" (and {len(others)} more)" if others else ""
+        raise DataError(f"{path}: {first}{more}") from None
+
+
+def read_tree(path: Path) -> Tree:
+    """Read a record's file as a plain mapping, as it is.
+
+    Raises:
+        DataError: unreadable, truncated, NaN inside, or no record at all; one line.
+    """
+    try:
         tree = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -215,22 +229,15 @@ def read_record(path: Path) -> Record:
         raise DataError(f"{path}: {error}") from None
     if not isinstance(tree, dict) or "schema_version" not in tree:
         raise DataError(f"{path}: not a result record (no schema_version)")
-    try:
-        return Record.model_validate(_migrated(tree, path))
-    except pydantic.ValidationError as error:
-        first, *others = error.errors()
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {len(others)} more)" if others else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{path}: {f'{key}: ' if key else ''}{message}{more}") from None
+    return tree
 
 
-def json_schema() -> Tree:
-    """Return the JSON Schema of a record file."""
-    return Record.model_json_schema()
+def lift(tree: Tree, path: Path) -> Tree:
+    """Return a record's mapping in the present schema version.
 
-
-def _migrated(tree: Tree, path: Path) -> Tree:
+    Raises:
+        DataError: the version is newer than this code, or there is no way from it; ``path`` is named.
+    """
     version = tree["schema_version"]
     if not isinstance(version, int) or isinstance(version, bool):
         raise DataError(f"{path}: schema_version must be a whole number, not {version!r}")
@@ -245,6 +252,20 @@ def _migrated(tree: Tree, path: Path) -> Tree:
         # The cell id counts the schema version in, so it is made anew.
         tree = {**MIGRATIONS[version - 1](tree), "schema_version": version, "cell_id": ""}
     return tree
+
+
+def violations(error: pydantic.ValidationError) -> list[str]:
+    """Return what does not fit the schema, one line each: the key, and what is wrong with it."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        lines.append(f"{f'{key}: ' if key else ''}{item['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def json_schema() -> Tree:
+    """Return the JSON Schema of a record file; the same is in ``bench/record.schema.json``, for other languages."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -4,7 +4,7 @@ Records are told apart by what they hold, not by where they lie: folders of seve
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.record import Metrics, Record, read_record, write_record
+from bench.record import SCHEMA_VERSION, Metrics, Record, read_record, read_tree, write_record
 from etad.errors import DataError, NothingToDoError
 
 Key = tuple[str, str, str]
@@ -92,6 +92,59 @@ class ResultStore:
         return to_pandas(self.records())
 
 
+def record_files(path: Path) -> list[Path]:
+    """Return the record files at or below ``path``, sorted.
+
+    Raises:
+        NothingToDoError: there is none.
+    """
+    files = [path] if path.is_file() else ResultStore(path).paths()
+    if not files:
+        raise NothingToDoError(f"{path}: no result records there")
+    return files
+
+
+def load_records(path: Path) -> list[Record]:
+    """Return the record in a file, or every record below a folder.
+
+    Raises:
+        DataError: a file is damaged, or a cell is there twice.
+        NothingToDoError: the folder holds no record.
+    """
+    return [read_record(path)] if path.is_file() else ResultStore(path).records()
+
+
+def migrate(root: Path) -> list[tuple[Path, Path]]:
+    """Rewrite the records of older schema versions below ``root``; nothing is written if one of them cannot be.
+
+    A file that was named by its cell gets the cell's new id.
+
+    Returns:
+        Old and new path of each record rewritten, in order.
+
+    Raises:
+        DataError: a damaged record, one of a version without a migration, two files of one cell, or a folder that
+            cannot be written.
+        NothingToDoError: there is no record.
+    """
+    moves: dict[Path, tuple[Path, Record]] = {}
+    for old in record_files(root):
+        tree = read_tree(old)
+        if tree["schema_version"] == SCHEMA_VERSION:
+            continue
+        record = read_record(old)
+        new = old.with_name(f"{record.cell_id}.json") if old.stem == tree.get("cell_id") else old
+        there = moves[new][0] if new in moves else new
+        if there != old and there.exists() and read_record(there) != record:
+            raise DataError(f"{old} and {there} are the same cell with different results; remove one")
+        moves[new] = old, record
+    for new, (old, record) in moves.items():
+        write_record(new, record)
+        if new != old:
+            old.unlink()
+    return [(old, new) for new, (old, _) in moves.items()]
+
+
 @dataclass
 class Merged:
     """What :func:`merge` did, as paths in the target."""
@@ -156,6 +209,14 @@ def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame.from_records([_row(record) for record in records])
 
 
+def flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Return nested mappings as one, by dotted keys that begin with ``prefix``; a list becomes its text."""
+    if isinstance(value, Mapping):
+        return {key: item for name, below in value.items() for key, item in flat(f"{prefix}.{name}", below).items()}
+    # A list in a cell cannot be grouped by; its text can.
+    return {prefix: ", ".join(str(item) for item in value) if isinstance(value, list) else value}
+
+
 def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {
         "device": record.device,
@@ -169,13 +230,13 @@ def _row(record: Record) -> dict[str, Any]:
         "failure": record.failure.message if record.failure else None,
         "warnings": "; ".join(record.warnings),
     }
-    _flatten("config", record.config, row)
-    _flatten("measurement", record.measurement, row)
+    row |= flat("config", record.config)
+    row |= flat("measurement", record.measurement)
     _add_metrics("metrics", record.metrics, row)
     for phase, metrics in record.phases.items():
         _add_metrics(f"phases.{phase}", metrics, row)
-    _flatten("findings", record.findings, row)
-    _flatten("environment", record.environment, row)
+    row |= flat("findings", record.findings)
+    row |= flat("environment", record.environment)
     return row
 
 
@@ -186,17 +247,6 @@ def _add_metrics(prefix: str, metrics: Metrics, row: dict[str, Any]) -> None:
             value = getattr(metric, bound)
             if value is not None:
                 row[f"{prefix}.{name}.{bound}"] = value
-
-
-def _flatten(prefix: str, value: Any, row: dict[str, Any]) -> None:
-    if isinstance(value, dict):
-        for key, below in value.items():
-            _flatten(f"{prefix}.{key}", below, row)
-    elif isinstance(value, list):
-        # A list in a cell cannot be grouped by; its text can.
-        row[prefix] = ", ".join(str(item) for item in value)
-    else:
-        row[prefix] = value
 
 
 def _by_key(found: dict[Path, Record]) -> dict[Key, list[Path]]:
