@@ -1,0 +1,187 @@
+"""A sweep's records: one record in a few words, and the table of a part, mean and spread over seeds."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from pydantic import JsonValue
+
+from bench.record import Metric, Record
+from bench.report.tables import MIB, align
+from bench.sweep.cells import SweepCell
+
+Format = Literal["table", "md", "json", "csv"]
+
+Row = tuple[Mapping[str, JsonValue], Record]
+"""What was chosen on the axes of a part, and the record."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a metric is shown: divided by ``scale``, with ``digits`` decimals, under ``title``, which names the unit."""
+
+    metric: str
+    title: str
+    scale: float
+    digits: int
+
+    def number(self, value: float) -> str:
+        """Return a value of the metric as it is shown."""
+        return f"{value / self.scale:.{self.digits}f}"
+
+
+SHOWN = {
+    "memory": (
+        Shown("requested_peak_bytes", "requested [MiB]", MIB, 1),
+        Shown("allocated_peak_bytes", "allocated [MiB]", MIB, 1),
+        Shown("reserved_peak_bytes", "reserved [MiB]", MIB, 1),
+        Shown("process_peak_bytes", "process [MiB]", MIB, 1),
+        Shown("margin_bytes", "margin [MiB]", MIB, 1),
+    ),
+    "throughput": (
+        Shown("step_s", "step [ms]", 1e-3, 1),
+        Shown("videos_per_s", "videos/s", 1, 2),
+        Shown("mfu_ratio", "MFU [%]", 0.01, 1),
+        Shown("energy_per_video_j", "energy/video [J]", 1, 2),
+    ),
+    "accuracy": (
+        Shown("average_mAP", "average mAP [%]", 0.01, 2),
+        Shown("mAP_at_tiou_0.5", "mAP@0.5 [%]", 0.01, 2),
+        Shown("train_s", "training [s]", 1, 1),
+        Shown("infer_s", "inference [s]", 1, 1),
+    ),
+}
+"""By suite, the metrics of its table; those that no record knows are left out."""
+
+
+def headline(record: Record) -> str:
+    """Return what matters most of a record in a few words: its first known metric, or why there is none."""
+    if record.failure is not None:
+        return record.failure.message
+    for shown in SHOWN[record.suite]:
+        metric = record.metrics.get(shown.metric)
+        if metric is not None and metric.value is not None:
+            return f"{shown.title} {_interval(shown, metric)}"
+    return ""
+
+
+def format_sweep(cells: Sequence[SweepCell], records: Mapping[str, Record], form: Format) -> str:
+    """Return the records of a sweep as text: a table for each part, or for JSON the records themselves.
+
+    Args:
+        cells: of the sweep.
+        records: by cell id; cells without one are left out.
+        form: see :data:`Format`; csv has the raw numbers.
+    """
+    if form == "json":
+        found = [records[cell.cell_id].to_tree() for cell in cells if cell.cell_id in records]
+        return json.dumps(found, indent=1)
+    by_part: dict[str, list[Row]] = {}
+    for cell in cells:
+        for part, chosen in cell.chosen.items():
+            if cell.cell_id in records:
+                by_part.setdefault(part, []).append((chosen, records[cell.cell_id]))
+    if form == "csv":
+        return _as_csv(by_part)
+    return "\n\n".join(_part_table(part, rows, form) for part, rows in by_part.items())
+
+
+def part_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one row a combination of axis values, over its seeds, with raw numbers.
+
+    Columns: the axes; ``status`` ("ok", or "2 ok, 1 timeout"); ``seeds``, if a combination has several; for each known
+    metric its mean, and ``<metric>_sd``, the sample standard deviation, or ``<metric>_low`` and ``_high``, the interval
+    of a single record.
+
+    Args:
+        rows: of one part, whose records are of one suite.
+    """
+    grouped = _grouped(rows)
+    several = any(len(records) > 1 for records in grouped.values())
+    frame = []
+    for axes, records in grouped.items():
+        row: dict[str, object] = {**dict(axes), "status": _statuses(records)}
+        if several:
+            row["seeds"] = len(records)
+        for shown in SHOWN[rows[0][1].suite]:
+            metrics = [record.metrics[shown.metric] for record in records if shown.metric in record.metrics]
+            values = [metric.value for metric in metrics if metric.value is not None]
+            row[shown.metric] = sum(values) / len(values) if values else None
+            if len(values) > 1:
+                row[f"{shown.metric}_sd"] = pd.Series(values).std(ddof=1)
+            elif len(metrics) == 1:
+                row |= {f"{shown.metric}_{end}": getattr(metrics[0], end) for end in ("low", "high")}
+        frame.append(row)
+    return pd.DataFrame(frame).dropna(axis="columns", how="all")
+
+
+def _part_table(title: str, rows: Sequence[Row], form: Format) -> str:
+    lines = _text_rows(rows)
+    notes = list(dict.fromkeys(record.failure.message for _, record in rows if record.failure))
+    if form == "md":
+        header, *body = ["| " + " | ".join(line) + " |" for line in lines]
+        rule = "|" + " --- |" * len(lines[0])
+        return "\n".join(
+            [f"**{title}**", "", header, rule, *body, *([""] if notes else []), *(f"- {n}" for n in notes)]
+        )
+    return "\n".join([title, *(f"  {line}" for line in (*align(lines), *notes))])
+
+
+def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[str, str], ...], list[Record]]:
+    """Return the records by the axis values that they share; the seed is no axis."""
+    grouped: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for chosen, record in rows:
+        axes = tuple((axis, str(value)) for axis, value in chosen.items() if axis != "train.seed")
+        grouped.setdefault(axes, []).append(record)
+    return grouped
+
+
+def _text_rows(rows: Sequence[Row]) -> list[list[str]]:
+    grouped = _grouped(rows)
+    frame = part_frame(rows)
+    axes = list(dict.fromkeys(axis for combination in grouped for axis, _ in combination))
+    facts = [name for name in ("status", "seeds") if name in frame]
+    shown = [column for column in SHOWN[rows[0][1].suite] if column.metric in frame]
+    lines = [[*(axis.rsplit(".", 1)[-1] for axis in axes), *facts, *(column.title for column in shown)]]
+    for (combination, records), row in zip(grouped.items(), frame.to_dict("records"), strict=True):
+        chosen = dict(combination)
+        line = [chosen.get(axis, "-") for axis in axes] + [str(row[name]) for name in facts]
+        line += [_cell(column, records, row.get(f"{column.metric}_sd")) for column in shown]
+        lines.append(line)
+    return lines
+
+
+def _cell(shown: Shown, records: Sequence[Record], spread: float | None) -> str:
+    metrics = [record.metrics[shown.metric] for record in records if shown.metric in record.metrics]
+    known = [metric for metric in metrics if metric.value is not None]
+    if len(known) == 1:
+        return _interval(shown, known[0])
+    if not known:
+        return "-"
+    mean = sum(metric.value or 0 for metric in known) / len(known)
+    return f"{shown.number(mean)} ± {shown.number(spread or 0.0)}"
+
+
+def _interval(shown: Shown, metric: Metric) -> str:
+    """Return a value; where it has bounds, these: "2829.1..3221.0"."""
+    bounds = [metric.value if bound is None else bound for bound in (metric.low, metric.high)]
+    return "..".join(dict.fromkeys(shown.number(bound) for bound in bounds if bound is not None))
+
+
+def _statuses(records: Sequence[Record]) -> str:
+    counts = Counter(record.status for record in records)
+    if len(counts) == 1:
+        return records[0].status
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _as_csv(by_part: Mapping[str, Sequence[Row]]) -> str:
+    frames = []
+    for part, rows in by_part.items():
+        frame = part_frame(rows)
+        frame.insert(0, "part", part)
+        frames.append(frame)
+    return pd.concat(frames).to_csv(index=False).rstrip("\n")

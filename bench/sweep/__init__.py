@@ -1,0 +1,1 @@
+"""Sweeps: many cells from one file, each run in a process of its own and kept as a record."""

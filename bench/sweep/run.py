@@ -1,0 +1,252 @@
+"""Running the cells of a sweep: what is there already stays, each cell has its own process, every end is a record."""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from bench.environment import Environment, collect_environment
+from bench.measure.isolation import Outcome, run_isolated, usable_cores
+from bench.record import Failure, Record, Status, read_record
+from bench.store import ResultStore
+from bench.sweep.cells import SweepCell
+from bench.sweep.suites import SUITES
+from etad.errors import DataError, UserError
+
+Rerun = Literal["failed", "stale", "all"]
+Done = tuple[SweepCell, Record]
+
+
+class Listener(Protocol):
+    """Hears of cells as they begin and end; called from one thread at a time."""
+
+    def begin(self, cell: SweepCell) -> None:
+        """A process starts on ``cell``."""
+
+    def end(self, cell: SweepCell, record: Record) -> None:
+        """The record of ``cell`` is written."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a sweep is there, and what is to do.
+
+    Attributes:
+        kept: cells with the record that stays.
+        todo: cells to run.
+    """
+
+    kept: list[Done]
+    todo: list[SweepCell]
+
+
+def make_plan(
+    cells: Sequence[SweepCell],
+    store: ResultStore,
+    environment: Environment,
+    rerun: Rerun | None = None,
+    anywhere: bool = False,
+) -> Plan:
+    """Look up what the store has of the cells.
+
+    A record stays whatever its status is, except where ``rerun`` says otherwise; one of status "skipped" is no attempt
+    and never stays. An older schema version makes another cell id, so such records do not count.
+
+    Args:
+        cells: of the sweep.
+        store: the records so far.
+        environment: of this machine.
+        rerun: "failed": run again what ended as error, timeout or oom. "stale": what was made by another commit of this
+            project or another version of torch than the present ones. "all": everything.
+        anywhere: count records of any machine, because it is not known yet where the cells will run.
+
+    Raises:
+        DataError: a record is damaged.
+    """
+    plan = Plan([], [])
+    for cell in cells:
+        record = _anywhere(cell, store) if anywhere else store.find(cell.cell_id, cell.asked.device)
+        if record is None or record.status == "skipped" or _again(record, environment, rerun):
+            plan.todo.append(cell)
+        else:
+            plan.kept.append((cell, record))
+    return plan
+
+
+def run_cells(
+    cells: Sequence[SweepCell], store: ResultStore, folder: Path, environment: Environment, listener: Listener
+) -> Iterator[Done]:
+    """Run cells on this machine and yield each with its record, as they end; the records are written first.
+
+    The cells of a part run ``workers`` at a time, the parts one after the other. Whoever stops iterating ends the
+    processes.
+
+    Args:
+        cells: what to run.
+        store: where the records go.
+        folder: for what cells leave behind, one folder a cell; a training that is there goes on.
+        environment: of this machine.
+        listener: hears of beginnings and ends.
+
+    Raises:
+        DataError: a record cannot be written.
+    """
+    for (_, workers), group in groupby(cells, lambda cell: (cell.part, cell.workers)):
+        with _threads_for(workers):
+            yield from _run_group(list(group), workers, store, folder, environment, listener)
+
+
+def run_one(cell: SweepCell, folder: Path, environment: Environment) -> Record:
+    """Run one cell in a process of its own and return its record, whatever became of it."""
+    started_at = datetime.now(UTC)
+    try:
+        outcome = run_isolated(_in_child, cell, folder / cell.cell_id, timeout_s=cell.timeout_s)
+    except UserError as error:
+        # A cell that cannot be done does not end the others.
+        outcome = Outcome("error", None, str(error), started_at, (datetime.now(UTC) - started_at).total_seconds())
+    if outcome.value is not None:
+        return outcome.value
+    return failed(cell, outcome, environment)
+
+
+def failed(cell: SweepCell, outcome: Outcome[Record], environment: Environment, status: Status | None = None) -> Record:
+    """Return the record of a cell that has no result: of its outcome's status, unless another one is given."""
+    return Record(
+        status=status or outcome.status,
+        kind=cell.asked.kind,
+        suite=cell.suite,
+        device=cell.asked.device,
+        config=cell.cell.config.resolved(),
+        measurement=cell.asked.measurement,
+        failure=Failure(message=outcome.message),
+        environment=environment.model_dump(mode="json"),
+        command=cell.cell.command,
+        started_at=outcome.started_at,
+        duration_s=outcome.duration_s,
+        warnings=cell.cell.warnings,
+    )
+
+
+def forget(cells: Sequence[SweepCell], folder: Path) -> None:
+    """Remove what earlier runs of the cells left behind, so that they begin anew."""
+    for cell in cells:
+        shutil.rmtree(folder / cell.cell_id, ignore_errors=True)
+
+
+def check_data(cells: Sequence[SweepCell]) -> None:
+    """Find out before hours are spent that a cell's data cannot be used.
+
+    Raises:
+        UserError: of the first such cell.
+    """
+    checked: set[tuple[str, str]] = set()
+    for cell in cells:
+        key = (cell.suite, cell.cell.config.data.model_dump_json())
+        if key not in checked:
+            SUITES[cell.suite].check(cell.cell.config)
+            checked.add(key)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before hours are spent that results cannot be kept.
+
+    Raises:
+        DataError: nothing can be written below ``folder``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+
+def _run_group(
+    cells: Sequence[SweepCell],
+    workers: int,
+    store: ResultStore,
+    folder: Path,
+    environment: Environment,
+    listener: Listener,
+) -> Iterator[Done]:
+    speaking = threading.Lock()
+
+    def run(cell: SweepCell) -> Done:
+        with speaking:
+            listener.begin(cell)
+        record = run_one(cell, folder, environment)
+        return cell, record
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        # The threads only wait, each for its process.
+        for future in as_completed([pool.submit(run, cell) for cell in cells]):
+            cell, record = future.result()
+            store.write(record)
+            with speaking:
+                listener.end(cell, record)
+            yield cell, record
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _in_child(cell: SweepCell, folder: Path) -> Record:
+    started_at = datetime.now(UTC)
+    try:
+        record = SUITES[cell.suite].run(cell.cell, cell.options, folder)
+    except torch.OutOfMemoryError as error:
+        duration_s = (datetime.now(UTC) - started_at).total_seconds()
+        lack = Outcome[Record]("error", None, str(error).splitlines()[0], started_at, duration_s)
+        return failed(cell, lack, collect_environment(), "oom")
+    if record.cell_id != cell.cell_id:
+        raise AssertionError(f"the suite {cell.suite} answered another question than the one asked; a bug")
+    return record
+
+
+def _again(record: Record, environment: Environment, rerun: Rerun | None) -> bool:
+    if rerun == "failed":
+        return record.status in ("error", "timeout", "oom")
+    if rerun == "stale":
+        return _made_by(record.environment) != _made_by(environment.model_dump(mode="json"))
+    return rerun == "all"
+
+
+def _made_by(environment: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the commit of this project and the version of torch."""
+    return environment["code"]["git_sha"], environment["torch"]["version"]
+
+
+def _anywhere(cell: SweepCell, store: ResultStore) -> Record | None:
+    """Return the newest record of a cell on any device."""
+    records = [read_record(path) for path in store.root.glob(f"*/{cell.suite}/{cell.cell_id}.json")]
+    return max(records, key=lambda record: record.started_at, default=None)
+
+
+@contextmanager
+def _threads_for(workers: int) -> Iterator[None]:
+    """Share the cores among the processes started inside: their threads together should not outnumber them."""
+    name = "OMP_NUM_THREADS"
+    if workers == 1 or name in os.environ:
+        yield
+        return
+    os.environ[name] = str(max(1, usable_cores() // workers))
+    try:
+        yield
+    finally:
+        del os.environ[name]
