@@ -1,38 +1,85 @@
 """A cell's step, or its detection, on a random batch: what timing, energy and profiling repeat."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from bench.measure.memory_cpu import CLASSES, random_batch
+from bench.predict.trace import proposal_count
 from etad.config import Config
+from etad.data.batch import Batch
 from etad.infer import Detecting
 from etad.models.etad import Etad
+from etad.proposals import dense_grid
 from etad.seeding import stream
 from etad.step import Listener, TrainingStep
 from etad.train import build_optimizer
 
+What = Literal["train", "infer", "data", "post"]
+"""What is repeated: a training step, the detection of a batch, reading a batch, post-processing a batch."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What one call works through; 0 where there is none of it.
+
+    Attributes:
+        snippets: of the videos, each counted once however often it is encoded.
+        frames: of these snippets, as the encoder sees them; when data is read, the distinct frames that are decoded.
+        proposals: that the detector judges.
+    """
+
+    videos: int
+    snippets: int = 0
+    frames: int = 0
+    proposals: int = 0
+
+
+def amounts_of(config: Config, inference: bool) -> Amounts:
+    """Return the amounts of a step, or of the detection of one batch, which judges all proposals."""
+    videos, data = config.train.batch, config.data
+    all_proposals = len(dense_grid(data.length, config.model.detector.max_duration))
+    snippets = videos * data.length if data.input == "frames" else 0
+    return Amounts(
+        videos=videos,
+        snippets=snippets,
+        frames=snippets * data.frames.clip_frames,
+        proposals=videos * (all_proposals if inference else proposal_count(config)),
+    )
+
 
 class Workload:
-    """Calling it runs the step once, on the same batch every time; the kernels of a GPU may still run afterwards.
+    """Calling it runs the step once; the kernels of a GPU may still run afterwards.
 
     Args:
         config: the experiment; its weight file is not read, as neither time nor memory depends on the weights.
         inference: detection of the batch instead of a training step.
         device: where to compute.
-        listeners: are told of the phases of a training step.
+        listeners: are told of the phases.
+        batches: gives the batch of every call, on the device; None: the same random one.
+        classes: of the data set.
     """
 
     def __init__(
-        self, config: Config, inference: bool, device: torch.device, listeners: Sequence[Listener] = ()
+        self,
+        config: Config,
+        inference: bool,
+        device: torch.device,
+        listeners: Sequence[Listener] = (),
+        batches: Callable[[], Batch] | None = None,
+        classes: int = CLASSES,
     ) -> None:
         torch.manual_seed(0)
         self.device = device
         encoder = config.model.encoder.model_copy(update={"weights": None})
         config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": encoder})})
-        model = Etad(config, CLASSES).to(device)
-        self._batch = random_batch(config).to(device)
-        self._detecting = Detecting(model, config) if inference else None
+        model = Etad(config, classes).to(device)
+        self.amounts = amounts_of(config, inference)
+        self._batches = batches or itertools.repeat(random_batch(config).to(device)).__next__
+        self._detecting = Detecting(model, config, listeners) if inference else None
         if self._detecting is None:
             model.train()
             self._step = TrainingStep(model, build_optimizer(model, config.train), config, listeners)
@@ -42,15 +89,13 @@ class Workload:
 
     def __call__(self) -> None:
         """Run once."""
+        batch = self._batches()
         if self._detecting is not None:
-            self._detecting(self._batch)
+            self._detecting(batch)
         else:
-            self._step(self._batch, self._streams)
+            self._step(batch, lambda purpose: [stream("workload", index, purpose) for index in batch.indices])
 
     def synchronize(self) -> None:
         """Wait until the device has nothing left to do."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-    def _streams(self, purpose: str) -> list[torch.Generator]:
-        return [stream("workload", index, purpose) for index in self._batch.indices]
