@@ -15,6 +15,7 @@ FAILED = 3
 COMMANDS = {
     "accuracy": "Train, infer and score, over seeds and snippet ratios.",
     "check": "Check a folder of records: schema, physical sense, provenance.",
+    "compare": "Compare two sets of records, and fail if something got worse.",
     "config": "Show a configuration, resolved and checked.",
     "doctor": "Say what disturbs timing on this machine, and how to mend it.",
     "env": "Show what this machine and this process look like.",

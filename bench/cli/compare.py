@@ -1,0 +1,58 @@
+"""``etad-bench compare``: whether one set of results is better than another."""
+
+from pathlib import Path
+
+import click
+
+from bench.report.compare import FORMS, Form
+from etad.files import write_text
+
+
+@click.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("head", type=click.Path(path_type=Path))
+@click.option(
+    "--gates",
+    "gates_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML of thresholds, before the shipped ones (configs/gates/default.yaml).",
+)
+@click.option("--across-devices", is_flag=True, help="Pair cells of different devices, or numbers of threads, too.")
+@click.option("--ignore", multiple=True, metavar="KEY", help="Setting that may differ, e.g. step.snippet_ratio.")
+@click.option("--strict", is_flag=True, help="What is missing or inconclusive fails, too.")
+@click.option("--all", "everything", is_flag=True, help="Also list what is unchanged.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file besides.")
+def compare(
+    base: Path,
+    head: Path,
+    gates_file: Path | None,
+    across_devices: bool,
+    ignore: tuple[str, ...],
+    strict: bool,
+    everything: bool,
+    form: Form,
+    output: Path | None,
+    junit: Path | None,
+) -> None:
+    """Compare the records in HEAD with those in BASE, metric by metric; both are folders or files.
+
+    Exact metrics (predicted bytes, FLOPs, counts) compare by equality; times need a significant change of a minimum
+    size. Exit code 0: nothing got worse. 1: something did. 4: not comparable, or there is no BASE. 5: HEAD is empty.
+    """
+    from bench.compare import compare_records, load_base
+    from bench.gates import load_gates
+    from bench.report.compare import format_compared
+    from bench.report.compare import junit as junit_xml
+    from bench.store import load_records
+
+    compared = compare_records(load_base(base), load_records(head), load_gates(gates_file), across_devices, ignore)
+    text = format_compared(compared, form, everything)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
+    if junit is not None:
+        write_text(junit, junit_xml(compared, strict) + "\n")
+    raise SystemExit(compared.exit_code(strict))
