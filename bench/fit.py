@@ -6,8 +6,8 @@ from typing import Literal, Self
 from bench.environment import slug
 from bench.hardware import Profile
 from bench.predict.allocator import MIB
-from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_memory
-from etad.config import Config
+from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_from_trace
+from bench.predict.trace import Trace
 
 CONTEXT_ALLOWANCE_BYTES = 1024 * MIB
 """A CUDA context with its kernels takes several hundred MiB, more or less by driver and GPU. Where it was not measured,
@@ -75,14 +75,14 @@ class Fit:
     out_of_memory: OutOfMemory | None = None
 
 
-def judge(free: MemoryPrediction, target: Target, config: Config, inference: bool = False) -> Fit:
+def judge(free: MemoryPrediction, target: Target, trace: Trace) -> Fit:
     """Say whether an experiment fits.
 
     Args:
-        free: its prediction with as much memory as it wants, for the target's compute capability.
+        free: its prediction with as much memory as it wants.
         target: the GPU.
-        config, inference: what was predicted; predicted once more, within the target's memory, if ``free`` does not
-            decide: a full GPU empties its cache before it gives up.
+        trace: what ``free`` was predicted from, with the rules of the target's compute capability; predicted once more,
+            within the target's memory, if ``free`` does not decide: a full GPU empties its cache before it gives up.
     """
     reserved, needed = free.reserved, free.low.steady
     assert reserved is not None
@@ -94,20 +94,14 @@ def judge(free: MemoryPrediction, target: Target, config: Config, inference: boo
     if needed.peak.requested_bytes > capacity:
         needed_mib, mib = needed.peak.requested_bytes / MIB, capacity / MIB
         return Fit("no", f"it needs {needed_mib:.1f} MiB at the peak, and there are {mib:.1f} MiB", margin)
-    within = predict_within(config, target, inference)
+    within = predict_within(trace, target)
     fit = judge_within(within, target)
     return fit if fit.verdict == "yes" else replace(fit, margin=margin)
 
 
-def predict_within(config: Config, target: Target, inference: bool = False) -> MemoryPrediction:
+def predict_within(trace: Trace, target: Target) -> MemoryPrediction:
     """Predict an experiment with the memory that the target has."""
-    return predict_memory(
-        config,
-        inference=inference,
-        compute_capability=target.compute_capability,
-        memory_bytes=target.memory_bytes,
-        context_bytes=target.context_bytes,
-    )
+    return predict_from_trace(trace, memory_bytes=target.memory_bytes, context_bytes=target.context_bytes)
 
 
 def judge_within(prediction: MemoryPrediction, target: Target) -> Fit:

@@ -20,7 +20,8 @@ from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all, usable_cores
 from bench.measure.memory_prediction import MOST_WORKERS, CellPrediction, prediction_record
 from bench.predict.device_rules import cublas_workspace_bytes
-from bench.predict.memory import MemoryPrediction, predict_memory
+from bench.predict.memory import MemoryPrediction, predict_from_trace, trace_for_cuda
+from bench.predict.trace import Trace
 from bench.record import Metric, Record
 from etad.config import Config, Precision, Strategy, parse_config
 from etad.errors import DataError
@@ -105,7 +106,8 @@ def explore(base: Config, target: Target, search: Search, strategy: Strategy, pr
                     break
                 config = with_settings(base, strategy, precision, batch, chunk, recompute)
                 started_at, begun = datetime.now(UTC), time.perf_counter()
-                memory = predict_within(config, target)
+                trace = trace_for_cuda(config, compute_capability=target.compute_capability)
+                memory = predict_within(trace, target)
                 fit = judge_within(memory, target)
                 if fit.verdict == "no":
                     largest = position - 1
@@ -147,15 +149,17 @@ def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) 
         command: command line without the GPU.
     """
     environment = collect_environment().model_dump(mode="json")
-    traced: dict[int, MemoryPrediction] = {}
+    traced: dict[int, tuple[Trace, MemoryPrediction]] = {}
     for profile in profiles:
         started_at, begun = datetime.now(UTC), time.perf_counter()
         target = Target.of_profile(profile)
         rules = cublas_workspace_bytes(target.compute_capability)
         if rules not in traced:
-            traced[rules] = predict_memory(config, compute_capability=target.compute_capability)
-        memory = replace(traced[rules], context_bytes=target.context_bytes)
-        found = CellPrediction(memory, judge(memory, target, config))
+            trace = trace_for_cuda(config, compute_capability=target.compute_capability)
+            traced[rules] = trace, predict_from_trace(trace)
+        trace, free = traced[rules]
+        memory = replace(free, context_bytes=target.context_bytes)
+        found = CellPrediction(memory, judge(memory, target, trace))
         option = Option(config, found, started_at, time.perf_counter() - begun)
         yield _record(option, target, environment, [*command, "--hardware", profile.name])
 

@@ -13,7 +13,15 @@ from bench.fit import CONTEXT_ALLOWANCE_BYTES, Fit, Target, judge
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all, usable_cores
 from bench.predict.allocator import MIB, Usage
-from bench.predict.memory import Composition, Interval, MemoryPrediction, Scenario, StepMemory, predict_memory
+from bench.predict.memory import (
+    Composition,
+    Interval,
+    MemoryPrediction,
+    Scenario,
+    StepMemory,
+    predict_from_trace,
+    trace_for_cuda,
+)
 from bench.record import Failure, Metric, Metrics, Record
 from etad.config import Config
 
@@ -39,13 +47,10 @@ class CellPrediction:
 
 def predict_cell(config: Config, inference: bool, target: Target | None) -> CellPrediction:
     """Predict a cell; called in a process of its own."""
-    memory = predict_memory(
-        config,
-        inference=inference,
-        compute_capability=DEFAULT_CAPABILITY if target is None else target.compute_capability,
-        context_bytes=None if target is None else target.context_bytes,
-    )
-    return CellPrediction(memory, None if target is None else judge(memory, target, config, inference))
+    capability = DEFAULT_CAPABILITY if target is None else target.compute_capability
+    trace = trace_for_cuda(config, inference=inference, compute_capability=capability)
+    memory = predict_from_trace(trace, context_bytes=None if target is None else target.context_bytes)
+    return CellPrediction(memory, None if target is None else judge(memory, target, trace))
 
 
 def predict_cells(cells: Sequence[Cell], target: Target | None) -> Iterator[Record]:

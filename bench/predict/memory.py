@@ -202,8 +202,15 @@ def predict_memory(
         context_bytes: what the CUDA context takes of it; None: not known, and left out.
         settings: of the caching allocator; its capacity is replaced if ``memory_bytes`` is given.
     """
-    trace = (trace_inference if inference else trace_training)(config, classes, cuda(compute_capability))
+    trace = trace_for_cuda(config, inference=inference, classes=classes, compute_capability=compute_capability)
     return predict_from_trace(trace, memory_bytes=memory_bytes, context_bytes=context_bytes, settings=settings)
+
+
+def trace_for_cuda(
+    config: Config, *, inference: bool = False, classes: int = 200, compute_capability: tuple[int, int] = (8, 0)
+) -> Trace:
+    """Trace an experiment with the rules of CUDA, which takes nearly all the time of a prediction."""
+    return (trace_inference if inference else trace_training)(config, classes, cuda(compute_capability))
 
 
 def predict_from_trace(

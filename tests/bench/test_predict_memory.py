@@ -1,6 +1,5 @@
 """The memory prediction: bounds, repetition, rules of CUDA, and the published model within the promised time."""
 
-import functools
 import resource
 import time
 from typing import Any
@@ -11,9 +10,9 @@ from bench.predict.allocator import MIB
 from bench.predict.device_rules import LSTM_RESERVE, cublas_workspace_bytes, cuda
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
 from bench.predict.trace import Category, Trace, trace_inference, trace_training
-from etad.config import Config, Strategy, load_config, parse_config
+from etad.config import Config, load_config, parse_config
 from etad.models.etad import Etad
-from tests.bench.test_trace import small
+from tests.bench.small_traces import VIDEOS, small, traced
 
 PHASES = ["encode", "detect", "update_detector", "backpropagate", "update_encoder"]
 
@@ -22,13 +21,8 @@ def on_features(**sections: Any) -> Config:
     return parse_config({"name": "features", "data": {"channels": 32, "length": 16}, **sections}, source="test")
 
 
-@functools.cache
-def traced(strategy: Strategy) -> Trace:
-    return trace_training(small(strategy=strategy), rules=cuda())
-
-
 def test_peaks_are_in_order_and_contain_each_other() -> None:
-    prediction = predict_from_trace(traced("sequential"), context_bytes=300 * MIB)
+    prediction = predict_from_trace(traced(small()), context_bytes=300 * MIB)
     for scenario in (prediction.low, prediction.high):
         assert scenario.settled
         for step in (scenario.first, scenario.steady):
@@ -46,22 +40,22 @@ def test_peaks_are_in_order_and_contain_each_other() -> None:
     assert prediction.process is not None
     assert prediction.allocated.low_bytes <= prediction.allocated.high_bytes
     assert prediction.process.low_bytes == prediction.reserved.low_bytes + 300 * MIB
-    assert predict_from_trace(traced("sequential")).process is None
+    assert predict_from_trace(traced(small())).process is None
 
 
 def test_a_prediction_is_the_same_every_time() -> None:
     # Dataclasses compare by value: every number, name and shape is equal.
-    assert predict_memory(small(precision="bf16")) == predict_memory(small(precision="bf16"))
+    config = small(precision="bf16")
+    assert predict_memory(config, classes=2) == predict_from_trace(traced(config))
 
 
 def test_tracing_equal_chunks_once_predicts_the_same() -> None:
-    full = trace_training(small(strategy="sequential"), rules=cuda(), shortcut=False)
-    assert predict_from_trace(full) == predict_from_trace(traced("sequential"))
+    assert predict_from_trace(traced(small(), shortcut=False)) == predict_from_trace(traced(small()))
 
 
 def test_the_ratio_costs_memory_in_one_backward_pass() -> None:
     # 10 snippets of 12, and 6.
-    many, some = predict_from_trace(traced("joint")), predict_memory(small(strategy="joint", snippet_ratio=0.5))
+    many, some = (predict_from_trace(traced(small(strategy="joint", snippet_ratio=ratio))) for ratio in (0.8, 0.5))
     assert many.low.steady is not None
     assert some.low.steady is not None
     assert many.low.steady.phases["backpropagate"].requested_bytes > 1.3 * (
@@ -71,10 +65,10 @@ def test_the_ratio_costs_memory_in_one_backward_pass() -> None:
 
 def test_memory_grows_with_the_batch() -> None:
     peaks = []
-    for videos in (1, 3):
+    for videos in (1, VIDEOS):
         config = small()
-        prediction = predict_memory(
-            config.model_copy(update={"train": config.train.model_copy(update={"batch": videos})})
+        prediction = predict_from_trace(
+            traced(config.model_copy(update={"train": config.train.model_copy(update={"batch": videos})}))
         )
         assert prediction.allocated is not None
         assert prediction.allocated_per_video is not None
@@ -84,7 +78,7 @@ def test_memory_grows_with_the_batch() -> None:
 
 
 def test_the_composition_accounts_for_every_byte() -> None:
-    prediction = predict_from_trace(traced("joint"))
+    prediction = predict_from_trace(traced(small(strategy="joint")))
     found = prediction.composition
     assert found is not None
     assert prediction.low.steady is not None
@@ -112,7 +106,7 @@ def test_groups_of_modules(path: str, group: str) -> None:
 
 
 def test_what_does_not_fit_says_where() -> None:
-    trace = traced("joint")
+    trace = traced(small(strategy="joint"))
     free = predict_from_trace(trace)
     assert free.reserved is not None
     assert (free.fits, free.low.retries) == ("yes", 0)
@@ -216,13 +210,13 @@ def test_the_optimizer_works_on_whole_groups() -> None:
 
 
 def test_convolution_scratch_is_in_the_high_scenario_only() -> None:
-    trace = traced("sequential")
+    trace = traced(small())
     uncertain = {allocation.operator for allocation in trace.allocations if allocation.uncertain}
     assert uncertain == {"scratch of aten.convolution.default", "scratch of aten.convolution_backward.default"}
 
 
 def test_the_host_does_not_count() -> None:
-    trace = traced("sequential")
+    trace = traced(small())
     keys = {event.key for part in (*trace.first, *trace.steady) for event in part.events}
     assert all(trace.allocations[key].category is not Category.HOST for key in keys)
 

@@ -1,5 +1,6 @@
 """The trace of a step: against executed steps, against torch's MemTracker, and against itself without shortcut."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.predict.allocator import CachingAllocator, Event
-from bench.predict.device_rules import cpu, cuda
+from bench.predict.device_rules import cpu
 from bench.predict.private_api import FakeTensorMode, TorchDispatchMode
 from bench.predict.trace import (
     Category,
@@ -23,33 +24,17 @@ from bench.predict.trace import (
     trace_training,
     value_free,
 )
-from etad.config import Config, parse_config
+from etad.config import Config
 from etad.data.batch import Batch
 from etad.models.etad import Etad
 from etad.proposals import dense_grid, sample_proposals
 from etad.seeding import stream
 from etad.step import Phase, TrainingStep
 from etad.train import build_optimizer
-from tests.etad.small_runs import SMALL_DETECTOR
+from tests.bench.small_traces import VIDEOS, small, traced
 
 STRATEGIES = ("sequential", "joint", "checkpointed", "frozen")
 PRECISIONS = ("fp32", "bf16", "fp16")
-VIDEOS = 2
-
-
-def small(encoder: dict[str, Any] | None = None, snippets: int = 12, **step: Any) -> Config:
-    """A small experiment from frames: snippets of 4 frames of 48 pixels."""
-    frames = {"clip_frames": 4, "crop": 48, "resize_height": 48, "resize_width": 48}
-    return parse_config(
-        {
-            "name": "small",
-            "data": {"input": "frames", "length": snippets, "frames": frames},
-            "model": {"encoder": {"name": "tiny", "frozen_stages": 0, **(encoder or {})}, "detector": SMALL_DETECTOR},
-            "step": {"chunk": 2, "snippet_ratio": 0.8, "proposal_ratio": 0.5, **step},
-            "train": {"batch": VIDEOS},
-        },
-        source="test",
-    )
 
 
 def real_batch(config: Config) -> Batch:
@@ -108,7 +93,7 @@ class Change:
 
 
 def changes_of(
-    node: Any, operators: frozenset[tuple[str, int]], phase: str | None, names: set[str]
+    node: Any, operators: frozenset[tuple[str, int]], phase: str | None, names: frozenset[str]
 ) -> Iterator[Change]:
     if node.tag == _EventType.Allocation:
         yield Change(node.start_time_ns, node.extra_fields.ptr, node.extra_fields.alloc_size, operators, phase)
@@ -133,11 +118,7 @@ def executed_peaks(config: Config) -> list[tuple[str, int]]:
     step = TrainingStep(model, optimizer, config, [NamePhases()])
     # At its usual first scale the first steps overflow and are skipped.
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
-    other = Etad(config, classes=2).train()
-    with OperatorNames() as seen:
-        TrainingStep(other, build_optimizer(other, config.train), config)(
-            real_batch(config), streams(real_batch(config))
-        )
+    names = operator_names(config.step.precision, config.model.encoder.name)
     static = sum(tensor.untyped_storage().nbytes() for tensor in (*model.parameters(), *model.buffers()))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for _ in range(2):
@@ -146,9 +127,7 @@ def executed_peaks(config: Config) -> list[tuple[str, int]]:
             del batch
     assert profiler.profiler is not None
     tree = profiler.profiler.kineto_results.experimental_event_tree()
-    changes = sorted(
-        (c for root in tree for c in changes_of(root, frozenset(), None, seen.names)), key=lambda c: c.time_ns
-    )
+    changes = sorted((c for root in tree for c in changes_of(root, frozenset(), None, names)), key=lambda c: c.time_ns)
     current, peaks, last = static, list[tuple[str, int]](), None
     for change in without_scratch(changes):
         if change.phase != last:
@@ -159,6 +138,17 @@ def executed_peaks(config: Config) -> list[tuple[str, int]]:
         if last is not None:
             peaks[-1] = (last, max(peaks[-1][1], current))
     return peaks
+
+
+@functools.cache
+def operator_names(precision: str, encoder: str) -> frozenset[str]:
+    """The operators of a step; the strategy only changes how often they run."""
+    config = small({"name": encoder}, snippets=2, precision=precision)
+    model = Etad(config, classes=2).train()
+    batch = real_batch(config)
+    with OperatorNames() as seen:
+        TrainingStep(model, build_optimizer(model, config.train), config)(batch, streams(batch))
+    return frozenset(seen.names)
 
 
 def without_scratch(changes: list[Change]) -> list[Change]:
@@ -193,9 +183,9 @@ def test_predicted_and_executed_peaks_agree(strategy: str, precision: str) -> No
     # Checkpointing keeps the host's random state with every call until its backward pass; on a GPU that is host memory.
     calls = config.data.length // config.step.chunk if strategy == "checkpointed" else 0
     random_state = calls * torch.get_rng_state().nbytes
-    executed, traced = executed_peaks(config), traced_peaks(trace_training(config, classes=2))
-    assert [phase for phase, _ in executed] == [phase for phase, _ in traced]
-    for (phase, really), (_, predicted) in zip(executed, traced, strict=True):
+    executed, predictions = executed_peaks(config), traced_peaks(traced(config, "cpu"))
+    assert [phase for phase, _ in executed] == [phase for phase, _ in predictions]
+    for (phase, really), (_, predicted) in zip(executed, predictions, strict=True):
         expected = really - (0 if phase == Phase.UPDATE_ENCODER else random_state)
         assert predicted == pytest.approx(expected, rel=0.01), phase
         # The encoder's phases, which decide what fits, agree far better.
@@ -205,8 +195,8 @@ def test_predicted_and_executed_peaks_agree(strategy: str, precision: str) -> No
 
 def test_a_torchvision_encoder_with_recomputation_agrees() -> None:
     config = small({"name": "r2plus1d_18", "frozen_stages": 2, "checkpointing": True}, snippets=4)
-    executed, traced = executed_peaks(config), traced_peaks(trace_training(config, classes=2))
-    for (phase, really), (_, predicted) in zip(executed, traced, strict=True):
+    executed, predictions = executed_peaks(config), traced_peaks(traced(config, "cpu"))
+    for (phase, really), (_, predicted) in zip(executed, predictions, strict=True):
         assert predicted == pytest.approx(really, rel=0.001), phase
 
 
@@ -237,20 +227,24 @@ def test_a_single_call_agrees_with_the_memory_tracker_to_the_byte(bias: bool) ->
     assert allocator.peak.requested_bytes == theirs
 
 
-@pytest.mark.parametrize("rules", [cpu(), cuda()], ids=lambda rules: rules.name)
 @pytest.mark.parametrize(
-    "config",
+    ("config", "device"),
     [
-        *(small(strategy=strategy, precision=precision) for strategy in STRATEGIES for precision in ("fp32", "bf16")),
+        (small(), "cuda"),
+        (small(precision="bf16"), "cuda"),
+        (small(precision="bf16"), "cpu"),
+        (small(strategy="joint"), "cuda"),
+        (small(strategy="checkpointed", precision="bf16"), "cuda"),
+        (small(strategy="frozen", precision="bf16"), "cuda"),
         # The last chunk is smaller than the others.
-        small(snippets=13, snippet_ratio=1.0),
-        small({"name": "r2plus1d_18", "frozen_stages": 2}, snippets=10),
-        small({"checkpointing": True}),
+        (small(snippets=13, snippet_ratio=1.0), "cuda"),
+        (small({"name": "r2plus1d_18", "frozen_stages": 2}, snippets=10), "cuda"),
+        (small({"checkpointing": True}), "cpu"),
     ],
-    ids=lambda config: f"{config.model.encoder.name}-{config.step.strategy}-{config.step.precision}",
+    ids=lambda value: value if isinstance(value, str) else f"{value.step.strategy}-{value.step.precision}",
 )
-def test_tracing_equal_chunks_once_changes_nothing(config: Config, rules: Any) -> None:
-    full, short = trace_training(config, rules=rules, shortcut=False), trace_training(config, rules=rules)
+def test_tracing_equal_chunks_once_changes_nothing(config: Config, device: Any) -> None:
+    full, short = traced(config, device, shortcut=False), traced(config, device)
     assert timeline(full) == timeline(short)
     if config.step.strategy != "checkpointed":
         assert short.operators < full.operators
@@ -273,7 +267,7 @@ def timeline(trace: Trace) -> list[Any]:
 
 
 def test_a_trace_is_the_same_every_time() -> None:
-    assert timeline(trace_training(small())) == timeline(trace_training(small()))
+    assert timeline(trace_training(small(), classes=2)) == timeline(traced(small(), "cpu"))
 
 
 def alive(trace: Trace, parts: list[tuple[Event, ...]]) -> dict[Category, int]:
@@ -293,8 +287,8 @@ def alive(trace: Trace, parts: list[tuple[Event, ...]]) -> dict[Category, int]:
 
 def test_between_steps_there_are_parameters_and_optimizer_state_only() -> None:
     config = small(strategy="sequential")
-    trace = trace_training(config, rules=cuda())
-    model = Etad(config, classes=200)
+    trace = traced(config)
+    model = Etad(config, classes=2)
     static = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     after_first = alive(trace, [trace.setup, *(part.events for part in trace.first)])
@@ -306,7 +300,7 @@ def test_between_steps_there_are_parameters_and_optimizer_state_only() -> None:
 
 def test_gradients_are_known_as_such_when_the_optimizer_begins() -> None:
     config = small(strategy="joint")
-    trace = trace_training(config)
+    trace = traced(config, "cpu")
     # Nothing after the encoder's backward pass but its update, and what follows it.
     number = next(n for n, part in enumerate(trace.first) if part.phase is Phase.UPDATE_ENCODER)
     before = [trace.setup, *(part.events for part in trace.first[:number])]
@@ -316,7 +310,7 @@ def test_gradients_are_known_as_such_when_the_optimizer_begins() -> None:
 
 
 def test_activations_are_known_by_module() -> None:
-    trace = trace_training(small(strategy="joint"))
+    trace = traced(small(strategy="joint"), "cpu")
     encoder = [a for a in trace.allocations if a.category is Category.ACTIVATION and "backbone" in a.module]
     assert max(encoder, key=lambda a: a.size_bytes).module == "feature_extractor.model.backbone.0.0"
 
