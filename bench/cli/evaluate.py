@@ -1,6 +1,7 @@
 """``etad-bench evaluate``: score detections against annotations."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from etad.evaluation import Evaluation, format_table
 from etad.false_positives import format_profile
 from etad.files import write_json, write_text
 from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
-from etad.scoring import Score, mean_record, score
+from etad.scoring import Score, Submission, mean_record
 
 
 @click.command()
@@ -38,7 +39,8 @@ def evaluate(
 ) -> None:
     """Score the detections of a run (after etad-bench infer), or of any submission file against a config's test set.
 
-    A run's result is also kept as evaluation.json in its folder. The folds of a cross-validation are averaged.
+    A run's result is also kept as evaluation.json in its folder. The folds of a cross-validation are averaged. What is
+    odd about the detections is said on stderr, and how long reading and evaluating them took.
     """
     if run is not None and predictions is None and config is None:
         folders = fold_folders(run)
@@ -49,9 +51,15 @@ def evaluate(
     else:
         raise click.UsageError("Give either --run FOLDER, or --predictions FILE with --config NAME.")
 
-    scored = [score(path, experiment) for path, experiment in inputs]
+    began = time.perf_counter()
+    submissions = [Submission.read(path, experiment) for path, experiment in inputs]
+    read_at = time.perf_counter()
+    scored = [submission.score() for submission in submissions]
+    scored_at = time.perf_counter()
     for problem in dict.fromkeys(problem for one in scored for problem in one.problems):
         note(problem)
+    detections = sum(one.evaluation.counts.detections for one in scored)
+    note(f"{detections} detections read in {read_at - began:.2f} s, evaluated in {scored_at - read_at:.2f} s")
     records = [one.to_record() for one in scored]
     summary = mean_record(records)
     if run is not None:
