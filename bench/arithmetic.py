@@ -1,6 +1,6 @@
 """Floating-point operations of a training step, for one video: an order of settings by arithmetic, not a time.
 
-Counted by torch's FlopCounterMode on the meta device (2 for a multiply-add, forward and backward; convolutions and
+Counted by torch's FlopCounterMode on fake tensors (2 for a multiply-add, forward and backward; convolutions and
 matrix products only), one snippet and one video's detection at a time, and multiplied by how often a step runs them.
 Neither batch nor precision changes the number. It says nothing of memory traffic, launches or decoding.
 """
@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.predict.private_api import fake_mode
 from bench.predict.trace import proposal_count
 from etad.config import Config, DetectorConfig, EncoderConfig, FramesConfig
 from etad.models.detector import Detector
@@ -56,22 +57,22 @@ def arithmetic_per_video(config: Config) -> Arithmetic:
 @cache
 def snippet_flop(encoder: EncoderConfig, frames: FramesConfig) -> tuple[int, int, int]:
     """Return, for one snippet: channels of its feature, FLOP without gradient, and FLOP of forward and backward."""
-    with torch.device("meta"):
+    with fake_mode():
         network = SnippetEncoder(encoder, frames)
         clips = torch.empty(1, 3, frames.clip_frames, frames.crop, frames.crop, dtype=torch.uint8)
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
-        network(clips)
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        return network.channels, forward.get_total_flops(), 0
-    with FlopCounterMode(display=False) as both:
-        network(clips).sum().backward()
+        with FlopCounterMode(display=False) as forward, torch.no_grad():
+            network(clips)
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            return network.channels, forward.get_total_flops(), 0
+        with FlopCounterMode(display=False) as both:
+            network(clips).sum().backward()
     return network.channels, forward.get_total_flops(), both.get_total_flops()
 
 
 @cache
 def detection_flop(channels: int, length: int, config: DetectorConfig, proposals: int) -> int:
     """Return the FLOP of the detector's forward and backward pass for one video; without the snippet classifier."""
-    with torch.device("meta"):
+    with fake_mode():
         detector = Detector(channels, config)
         features, segments = torch.empty(1, channels, length, requires_grad=True), torch.empty(1, proposals, 2)
         with FlopCounterMode(display=False) as counter:

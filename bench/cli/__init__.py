@@ -14,6 +14,7 @@ FAILED = 3
 
 COMMANDS = {
     "accuracy": "Train, infer and score, over seeds and snippet ratios.",
+    "baseline": "Keep or check the quantities that are the same on every run.",
     "check": "Check a folder of records: schema, physical sense, provenance.",
     "compare": "Compare two sets of records, and fail if something got worse.",
     "config": "Show a configuration, resolved and checked.",
@@ -21,6 +22,7 @@ COMMANDS = {
     "env": "Show what this machine and this process look like.",
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "export": "Hand records to other programs: CSV, Parquet, MLflow, TensorBoard.",
+    "forecast": "Forecast the time of a step on hardware that is not here.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
     "memory": "Say how much memory a step needs, and what holds it.",
     "merge": "Gather the records of several machines in one folder.",
@@ -30,8 +32,10 @@ COMMANDS = {
     "profile": "Trace a few steps, and list the operators that cost the time.",
     "profiles": "List the known hardware, or measure the present GPU.",
     "published": "Show published figures of this and comparable methods.",
+    "report": "Write results as one HTML page, or as Markdown.",
     "sweep": "Measure many cells, each in a process of its own.",
     "synth": "Render a small set of videos to try everything on.",
+    "throughput": "Time training, detection, data or post-processing, and say what bounds it.",
     "train": "Train a detector, from features or from frames.",
 }
 """Every command with its one-line help; the module of a command is imported when it is used, since torch is slow."""

@@ -6,24 +6,26 @@ assumed. The batch is random and on the device from the start, the weights are i
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 
+from bench.arithmetic import arithmetic_per_video, detection_flop, snippet_flop
 from bench.environment import Environment, collect_environment, device_slug
 from bench.hardware import Precision, match_profile
-from bench.measure.cells import Cell
+from bench.measure.cells import Cell, make_cells
 from bench.measure.flops import Cost, ForwardMacs, count, forward_macs
 from bench.measure.host_workloads import DATA_WAIT, DataLoading, Postprocessing, RealBatches
 from bench.measure.isolation import Outcome, run_all, run_isolated
 from bench.measure.memory_cpu import CLASSES
-from bench.measure.workload import Amounts, What, Workload
+from bench.measure.workload import Amounts, What, Workload, amounts_of
 from bench.meters.clock import Clock, Round, Stopwatch, clock_of, listening_s
 from bench.predict.roofline import Roof, least_times, roof_of_profile, what_bounds
 from bench.probe import copy_bytes_per_s, matmul_flops_per_s
 from bench.record import Failure, Metric, Metrics, Record
+from bench.report.units import format_seconds
 from bench.statistics import bootstrap_interval, median, median_absolute_deviation, stability, warmup_rounds
 from etad.config import Config
 from etad.distributed import choose_device
@@ -40,6 +42,9 @@ GEMM_SIZE = 1024
 COPY_BYTES = 256 * 2**20
 """Of the copy that shows a CPU's bandwidth: above the caches of any."""
 TINY_OPERATIONS = 2000
+USUAL_SHARE = 0.4
+"""Of a matrix product's speed: what a step reaches, roughly; it only serves to warn of long measurements."""
+LONG_S = 60.0
 OTHER = "other"
 
 
@@ -95,6 +100,67 @@ class Counts:
     def total(self) -> Cost | None:
         """All phases together."""
         return None if self.phases is None else sum(self.phases.values(), Cost())
+
+
+HOST_KNOBS = {"data": ("batch", "snippets", "size"), "post": ("batch", "snippets")}
+"""Knobs that matter to what the host does; the others are the network's."""
+
+
+def throughput_cells(
+    name: str,
+    knobs: Mapping[str, str | None],
+    assignments: Sequence[str],
+    what: What,
+    device_name: str,
+    real_data: bool = False,
+) -> list[Cell]:
+    """Return the cells of all combinations of the comma lists; see :func:`bench.measure.cells.make_cells`."""
+    command = ["etad-bench", "throughput", "--what", what, "--device", device_name]
+    command += ["--real-data"] if real_data else []
+    cells = make_cells(command, name, knobs, assignments, what == "infer")
+    return [
+        replace(
+            cell, command=cell.command.removesuffix(" --inference"), warnings=(*cell.warnings, *_host_only(cell, what))
+        )
+        for cell in cells
+    ]
+
+
+def _host_only(cell: Cell, what: What) -> Iterator[str]:
+    for option in cell.chosen:
+        if what in HOST_KNOBS and option not in HOST_KNOBS[what] and f"--{option} has" not in " ".join(cell.warnings):
+            yield f"--{option} has no effect: --what {what} runs no network"
+
+
+def expected_duration(cells: Sequence[Cell], what: What, device_name: str, limits: Limits) -> str | None:
+    """Return a warning if the cells will take long, by their arithmetic and a short matrix product; else None.
+
+    Only a CPU is judged: on a GPU no step takes long.
+    """
+    if what not in ("train", "infer") or choose_device(device_name).type != "cpu":
+        return None
+    rate = USUAL_SHARE * matmul_flops_per_s(torch.device("cpu"), torch.float32, GEMM_SIZE // 2)
+    steps_s = [_flops(cell.config, what) / rate for cell in cells]
+    total_s = sum(
+        max(min(limits.rounds * step_s, limits.max_time_s), limits.min_time_s, LEAST_ROUNDS * step_s)
+        for step_s in steps_s
+    )
+    if total_s < LONG_S:
+        return None
+    longest = f"a step takes about {format_seconds(max(steps_s))}"
+    hint = "; fewer videos and snippets (--batch 1 --snippets 8) take less" if max(steps_s) > limits.min_time_s else ""
+    return f"{longest} by its arithmetic, and all of this about {format_seconds(total_s)}{hint}"
+
+
+def _flops(config: Config, what: What) -> int:
+    if what == "train":
+        return arithmetic_per_video(config).total * config.train.batch
+    proposals, channels, encode = amounts_of(config, inference=True).proposals, config.data.channels, 0
+    if config.data.input == "frames":
+        channels, forward, _ = snippet_flop(config.model.encoder, config.data.frames)
+        encode = forward * config.data.length * config.train.batch
+    # Counted forward and backward, of which a third is forward.
+    return encode + detection_flop(channels, config.data.length, config.model.detector, proposals) // 3
 
 
 def take_rounds(
@@ -221,7 +287,7 @@ def measure_cells(
             counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
             counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
         measurement = {"what": what, "real_data": real_data}
-        yield throughput_record(cell, outcome, counts, measurement, environment, device_name)
+        yield throughput_record(cell, outcome, counts, measurement, environment, device_name, limits)
 
 
 def throughput_record(
@@ -231,6 +297,7 @@ def throughput_record(
     measurement: dict[str, Any],
     environment: Environment,
     device_name: str,
+    limits: Limits,
 ) -> Record:
     """Return the record of a timed cell, or of how its process failed."""
     found = outcome.value
@@ -259,9 +326,15 @@ def throughput_record(
         metrics=metrics,
         phases=phase_metrics(rounds, found.method, counts),
         findings=findings,
-        warnings=cell.warnings,
+        warnings=(*cell.warnings, *shortfall(rounds, limits)),
         **facts,
     )
+
+
+def shortfall(rounds: Sequence[Round], limits: Limits) -> Iterator[str]:
+    """Say that the time ran out before there were enough rounds."""
+    if len(rounds) < min(limits.rounds, MOST_ROUNDS):
+        yield f"{len(rounds)} of {limits.rounds} rounds: --max-time {limits.max_time_s:g} was over"
 
 
 def gpu_name(environment: Environment, device_name: str) -> str | None:

@@ -1,0 +1,90 @@
+"""``etad-bench throughput``: how fast a setting is, why, and what bounds it."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+
+from bench.cli import FAILED
+from bench.cli.options import device_option, knob_options, note, set_option
+from bench.report.tables import FORMATS, Format
+from etad.files import write_text
+from etad.progress import progress
+
+What = Literal["train", "infer", "data", "post"]
+
+
+@click.command()
+@click.option("--config", "-c", default="quickstart", show_default=True, help="Config file, or a shipped one's name.")
+@knob_options
+@click.option(
+    "--what",
+    type=click.Choice(get_args(What)),
+    default="train",
+    show_default=True,
+    help="Training step, detection of a batch, reading a batch of the data set, or post-processing.",
+)
+@click.option("--real-data", is_flag=True, help="Batches of the data set instead of a random one (train, infer).")
+@click.option("--min-time", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to time for.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Rounds to time, at least.")
+@click.option("--max-time", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds, at most.")
+@device_option
+@set_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+@click.option("--roofline", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a PNG, SVG or PDF file.")
+def throughput(
+    config: str,
+    what: What,
+    real_data: bool,
+    min_time: float,
+    rounds: int,
+    max_time: float,
+    device: str,
+    assignments: tuple[str, ...],
+    form: Format,
+    output: Path | None,
+    store: Path | None,
+    roofline: Path | None,
+    **knobs: str | None,
+) -> None:
+    """Time training steps, detection, data loading or post-processing, phase by phase, and say what bounds them.
+
+    The batch is random: neither data nor weights are needed, except for --what data and --real-data. Comma lists, as
+    in --ratio 0.1,0.3 --precision fp32,bf16, make a table of all combinations. Timing stops after --min-time seconds
+    and --rounds rounds behind the warm-up, or after --max-time.
+    """
+    # torch is slow to import, and --help does not need it.
+    from bench.measure.throughput import Limits, expected_duration, measure_cells, throughput_cells
+    from bench.report.roofline import check_target, plot_roofline
+    from bench.report.throughput import format_throughput
+    from bench.store import ResultStore
+    from etad.distributed import choose_device
+
+    choose_device(device)
+    if roofline is not None:
+        check_target(roofline)
+    limits = Limits(min_time, rounds, max_time)
+    given = {name.replace("_", "-"): text for name, text in knobs.items()}
+    cells = throughput_cells(config, given, assignments, what, device, real_data)
+    if (warning := expected_duration(cells, what, device, limits)) is not None:
+        note(warning)
+    records = []
+    for record in progress(
+        measure_cells(cells, what, device, limits, real_data), "throughput", total=len(cells), unit="cell"
+    ):
+        records.append(record)
+        if store is not None:
+            ResultStore(store).write(record)
+    text = format_throughput(records, [option for option, value in given.items() if value is not None], form)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
+    if roofline is not None:
+        plot_roofline(records, roofline)
+    failed = [record for record in records if not record.succeeded]
+    if failed:
+        note(f"{len(failed)} of {len(records)} cells failed")
+        raise SystemExit(FAILED)
