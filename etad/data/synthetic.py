@@ -27,6 +27,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from etad.data.synthetic_mark import write_mark
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress
@@ -208,6 +209,7 @@ def write_dataset(target: Path, spec: SyntheticSpec, workers: int) -> Path:
     done = spec.videos - len(missing)
     for _ in progress(_write_videos(folder, spec, missing, workers), "render", spec.videos, "video", done):
         pass
+    write_mark(target, "videos of moving dots, rendered", dataclasses.asdict(spec) | {"renderer": _RENDERER})
     annotations = target / "annotations.json"
     write_json(annotations, {"version": "synthetic-1", "database": _database(spec)})
     return annotations
