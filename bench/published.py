@@ -68,6 +68,8 @@ class Reproduction(_Part):
 
     config: str
     """Name of the shipped config that repeats the published experiment."""
+    train_videos: Annotated[int, Field(ge=1)] | None = None
+    """Samples of an epoch, blocked and too short ones left out; None: not counted."""
     test_videos: Annotated[int, Field(ge=1)]
     """Annotated videos that the evaluation counts, blocked ones left out."""
     classifier_file: str

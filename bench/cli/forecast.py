@@ -1,0 +1,75 @@
+"""``etad-bench forecast``: how long a step and the schedule would take on hardware that is not here."""
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import knob_options, note, set_option
+from bench.hardware import list_profiles, load_profile
+from bench.measure.cells import make_cells, split
+from bench.report.tables import FORMATS, Format
+from etad.files import write_text
+from etad.progress import progress
+
+
+@click.command()
+@click.option("--config", "-c", default="anet_e2e", show_default=True, help="Config file, or a shipped one's name.")
+@knob_options
+@click.option("--inference", is_flag=True, help="Detection of one batch instead of a training step.")
+@click.option("--hardware", metavar="A[,B...]", help="GPUs: profiles' names or files. Default: all that are known.")
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results/measured"),
+    show_default=True,
+    help="Folder of measured records (etad-bench throughput --store).",
+)
+@click.option(
+    "--videos",
+    type=click.IntRange(min=1),
+    help="Training videos, for the hours of the schedule. Default: the data set's, or those of the published run.",
+)
+@set_option
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+def forecast(
+    config: str,
+    inference: bool,
+    hardware: str | None,
+    calibrate: Path,
+    videos: int | None,
+    assignments: tuple[str, ...],
+    form: Format,
+    output: Path | None,
+    store: Path | None,
+    **knobs: str | None,
+) -> None:
+    """Forecast the time of a step, and the hours of the schedule, on GPUs that are not here.
+
+    It comes from counted arithmetic and traffic, the GPU's peaks, and factors that fit measured records; the error of
+    these factors is measured, too, and shown. Nothing here was measured on the GPU itself.
+    """
+    # torch is slow to import, and --help does not need it.
+    from bench.measure.time_forecast import forecast_cells, training_videos
+    from bench.predict.forecast import calibrate as fit
+    from bench.report.forecast import format_forecast
+    from bench.store import ResultStore
+
+    given = {name.replace("_", "-"): text for name, text in knobs.items()}
+    command = ["etad-bench", "forecast", *(["--inference"] if inference else [])]
+    cells = make_cells(command, config, given, assignments, inference)
+    profiles = list_profiles() if hardware is None else [load_profile(name) for name in split("hardware", hardware)]
+    calibration = fit(ResultStore(calibrate).records())
+    videos = videos or training_videos(cells[0].config)
+    found = forecast_cells(cells, profiles, calibration, videos)
+    records = list(progress(found, "forecast", total=len(cells) * len(profiles), unit="cell"))
+    if store is not None:
+        for record in records:
+            ResultStore(store).write(record)
+    text = format_forecast(records, [option for option, value in given.items() if value is not None], form)
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")
+        note(f"wrote {output}")
