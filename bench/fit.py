@@ -4,14 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from bench.environment import slug
-from bench.hardware import Profile
+from bench.hardware import CONTEXT_ALLOWANCE_BYTES, Profile
 from bench.predict.allocator import MIB
 from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_from_trace
 from bench.predict.trace import Trace
-
-CONTEXT_ALLOWANCE_BYTES = 1024 * MIB
-"""A CUDA context with its kernels takes several hundred MiB, more or less by driver and GPU. Where it was not measured,
-a margin below this allowance is called uncertain. It is caution, not a measurement."""
 
 
 @dataclass(frozen=True)

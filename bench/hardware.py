@@ -22,6 +22,10 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LOCAL_FOLDER = Path("profiles")
 """Profiles of the working folder: ``etad-bench profiles measure`` writes here, and they win over the shipped ones."""
 
+CONTEXT_ALLOWANCE_BYTES = 1024 * 2**20
+"""A CUDA context with its kernels takes several hundred MiB, more or less by driver and GPU. Where it was not measured,
+a margin below this allowance is called uncertain. It is caution, not a measurement."""
+
 Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.environment import collect_environment, slug
-from bench.fit import CONTEXT_ALLOWANCE_BYTES, Fit, Target, judge
+from bench.fit import Fit, Target, judge
+from bench.hardware import CONTEXT_ALLOWANCE_BYTES
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all, usable_cores
 from bench.predict.allocator import MIB, Usage

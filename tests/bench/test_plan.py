@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import plan as planning
 from bench.arithmetic import arithmetic_per_video
 from bench.cli import main
-from bench.fit import CONTEXT_ALLOWANCE_BYTES, Fit, Target, judge, judge_within, predict_within
-from bench.hardware import load_profile
+from bench.fit import Fit, Target, judge, judge_within, predict_within
+from bench.hardware import CONTEXT_ALLOWANCE_BYTES, load_profile
 from bench.measure.isolation import Outcome
 from bench.plan import Search, explore, peak_flops_per_s
 from bench.predict.allocator import MIB
