@@ -1,0 +1,42 @@
+"""``etad-bench report``: results as one page that a person wants to read."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from bench.cli.options import note
+from etad import __version__
+from etad.files import write_text
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@click.option("--format", "form", type=click.Choice(["html", "md"]), help="Default: md for a FILE.md, otherwise html.")
+def report(results: tuple[Path, ...], output: Path | None, form: Literal["html", "md"] | None) -> None:
+    """Write a report of RESULTS: folders of records, or record files.
+
+    The HTML is one file without a need for the network. A browser prints it as PDF.
+    """
+    # pandas and torch are slow to import, and --help does not need them.
+    from bench.hardware import list_profiles
+    from bench.published import load_published
+    from bench.report.assemble import build_report
+    from bench.report.collect import collect
+    from bench.report.html import to_html
+    from bench.report.markdown import to_markdown
+
+    collected = collect(results)
+    for problem in collected.problems:
+        note(problem)
+    made = f"made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by etad-bench {__version__}"
+    document = build_report(collected, results, load_published(), list_profiles(), made)
+    markdown = form == "md" or (form is None and output is not None and output.suffix == ".md")
+    text = to_markdown(document) if markdown else to_html(document)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(output, text)
+        note(f"{len(collected.entries)} records, written to {output}")

@@ -1,0 +1,189 @@
+"""Speed: how long a step takes and what for, and how near it comes to what the device can do (roofline)."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.record import Record
+from bench.report.charts import Bar, Limit, Mark, scatter_chart, stacked_bars
+from bench.report.collect import Entry, spread_out, telling_names, title
+from bench.report.columns import kind_column, number_column, seconds_column, share_column
+from bench.report.document import Block, Chart, Charts, Column, Note, Section, Table, Value
+from bench.report.settings import experiment
+from bench.report.units import format_number, format_seconds
+
+SUITE = "throughput"
+MOST_BARS = 8
+MOST_MARKS = 60
+MOST_ROOFS = 4
+INSTEAD = "etad-bench throughput --ratio 0.3,1.0 --store RESULTS"
+
+
+def speed_section(entries: Sequence[Entry]) -> Section:
+    """Return the section: durations, rates, energy and the phases of a step."""
+    timed = [entry for entry in entries if entry.record.suite == SUITE and _value(entry.record, "step_s") is not None]
+    blocks: list[Block] = []
+    if timed:
+        titles = _titles(timed)
+        phased = [entry for entry in timed if any(_phase_times(entry.record))]
+        blocks += [Charts([_phase_chart(phased, titles)])] if phased else []
+        blocks.append(_table(timed, titles))
+    return Section("speed", "Speed and energy", blocks, INSTEAD)
+
+
+def roofline_section(entries: Sequence[Entry]) -> Section:
+    """Return the section: a chart for every device and peak, with the records under its roof."""
+    placed = [
+        entry
+        for entry in entries
+        if _value(entry.record, "achieved_flops_per_s") and _value(entry.record, "arithmetic_intensity_flops_per_byte")
+    ]
+    if not placed:
+        return Section("roofline", "Roofline", instead=INSTEAD)
+    roofs: dict[tuple[str, float | None, float | None], list[Entry]] = defaultdict(list)
+    for entry in placed:
+        record = entry.record
+        roof = (_value(record, "peak_flops_per_s"), _value(record, "memory_bandwidth_bytes_per_s"))
+        roofs[(record.device, *roof)].append(entry)
+    ordered = sorted(roofs.items(), key=lambda item: -len(item[1]))
+    charts = [
+        _roof_chart(number, device, peak, bandwidth, found, titles)
+        for number, ((device, peak, bandwidth), found) in enumerate(ordered[:MOST_ROOFS])
+        for titles in [_titles(found)]
+    ]
+    blocks: list[Block] = [
+        Note(
+            "The slope is what the memory delivers, the level what the arithmetic units do. A step far below both "
+            "waits for something else: the host, launches or data. Bytes are counted without fusion and caches, so the "
+            "true intensity is at least the one shown."
+        ),
+        Charts(charts),
+    ]
+    if len(ordered) > MOST_ROOFS:
+        blocks.append(
+            Note(f"{len(ordered) - MOST_ROOFS} more devices or peaks have no chart; the table of speeds has all.")
+        )
+    return Section("roofline", "Roofline", blocks)
+
+
+def _titles(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Return what tells the records apart, besides the device, by path."""
+    names = telling_names(entries)
+    return {entry.path: title(entry, names) for entry in entries}
+
+
+def _phase_chart(entries: Sequence[Entry], titles: dict[Path, str]) -> Chart:
+    several = len({entry.record.device for entry in entries}) > 1
+    chosen = spread_out(sorted(entries, key=lambda entry: _value(entry.record, "step_s") or 0.0), MOST_BARS)
+    bars = [
+        Bar(
+            titles[entry.path] + (f", {entry.record.device}" if several else ""),
+            [pair for pair in _phase_times(entry.record) if pair[1] > 0],
+        )
+        for entry in chosen
+    ]
+    what = "Where the time of a step goes"
+    few = f"{len(chosen)} of {len(entries)} records, from the shortest step to the longest."
+    caption = few if len(chosen) < len(entries) else ""
+    kinds = list(dict.fromkeys(entry.record.kind for entry in chosen))
+    return Chart(what, stacked_bars("phases", what, bars, format_seconds), caption, kinds)
+
+
+def _phase_times(record: Record) -> Iterator[tuple[str, float]]:
+    for name, metrics in record.phases.items():
+        metric = metrics.get("time_s")
+        if metric is not None and metric.value is not None:
+            yield name, float(metric.value)
+
+
+def _value(record: Record, name: str) -> float | None:
+    metric = record.metrics.get(name)
+    return None if metric is None or metric.value is None else float(metric.value)
+
+
+def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
+    rows: list[list[Value]] = []
+    for entry in entries:
+        record = entry.record
+        step = record.metrics["step_s"]
+        rows.append(
+            [
+                record.device,
+                titles[entry.path],
+                record.kind,
+                step.value,
+                step.low,
+                step.high,
+                len(step.samples) or None,
+                record.findings.get("stability.step_s"),
+                *(
+                    _value(record, name)
+                    for name in ("videos_per_s", "snippets_per_s", "mfu_ratio", "energy_per_video_j")
+                ),
+                record.findings.get("bound"),
+                record.cell_id,
+            ]
+        )
+    columns = [
+        Column("device", "device"),
+        Column("settings", "settings"),
+        kind_column(),
+        seconds_column("step", "step_s"),
+        seconds_column("low", "step_low_s"),
+        seconds_column("high", "step_high_s"),
+        Column("rounds", "rounds", "number"),
+        Column("stability", "stability"),
+        number_column("videos/s", "videos_per_s"),
+        number_column("snippets/s", "snippets_per_s"),
+        share_column("of peak", "mfu_ratio"),
+        number_column("energy/video", "energy_per_video_j", "{:.3g} J".format),
+        Column("bound by", "bound"),
+        Column("cell", "cell_id", "code"),
+    ]
+    return Table("speeds", "Steps timed or forecast; low and high: 95 % interval of the median", columns, rows, most=60)
+
+
+def _roof_chart(
+    number: int,
+    device: str,
+    peak: float | None,
+    bandwidth: float | None,
+    entries: Sequence[Entry],
+    titles: dict[Path, str],
+) -> Chart:
+    marks = [
+        Mark(
+            _value(entry.record, "arithmetic_intensity_flops_per_byte") or 0.0,
+            _value(entry.record, "achieved_flops_per_s") or 0.0,
+            titles[entry.path].removeprefix(f"{experiment(entry.record)}, "),
+            _point_text(entry, titles),
+            entry.record.kind,
+        )
+        for entry in entries[:MOST_MARKS]
+    ]
+    limits = []
+    if peak is not None and bandwidth is not None:
+        ridge = peak / bandwidth
+        xs = [mark.x for mark in marks]
+        # The roof reaches past the ridge and past the marks, so that both of its parts can be seen.
+        left, right = min(*xs, ridge) / 2, max(*xs, ridge) * 4
+        points = [(left, left * bandwidth), (ridge, peak), (right, peak)]
+        limits = [Limit(f"{format_number(peak)}FLOP/s, {format_number(bandwidth)}B/s", points)]
+    svg = scatter_chart(
+        f"roof{number}",
+        f"Roofline of {device}",
+        "arithmetic intensity, FLOP/byte",
+        "achieved, FLOP/s",
+        marks,
+        limits=limits,
+        log_y=True,
+    )
+    unknown = "" if limits else " Peak and bandwidth of this device are not known, so there is no roof."
+    more = f" {MOST_MARKS} of {len(entries)} records." if len(entries) > MOST_MARKS else ""
+    return Chart(device, svg, f"{unknown}{more}".strip(), list(dict.fromkeys(mark.kind for mark in marks)))
+
+
+def _point_text(entry: Entry, titles: dict[Path, str]) -> str:
+    achieved = format_number(_value(entry.record, "achieved_flops_per_s") or 0.0)
+    share = _value(entry.record, "mfu_ratio")
+    return f"{titles[entry.path]}: {achieved}FLOP/s" + (f", {share:.1%} of the peak" if share is not None else "")
