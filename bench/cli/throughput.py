@@ -1,5 +1,6 @@
 """``etad-bench throughput``: how fast a setting is, why, and what bounds it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -7,7 +8,9 @@ import click
 
 from bench.cli import FAILED
 from bench.cli.options import device_option, knob_options, note, set_option
+from bench.measure.cells import split
 from bench.report.tables import FORMATS, Format
+from etad.errors import ConfigError
 from etad.files import write_text
 from etad.progress import progress
 
@@ -15,7 +18,7 @@ What = Literal["train", "infer", "data", "post"]
 
 
 @click.command()
-@click.option("--config", "-c", default="quickstart", show_default=True, help="Config file, or a shipped one's name.")
+@click.option("--config", "-c", help="Config file, or a shipped one's name.  [default: quickstart]")
 @knob_options
 @click.option(
     "--what",
@@ -23,6 +26,12 @@ What = Literal["train", "infer", "data", "post"]
     default="train",
     show_default=True,
     help="Training step, detection of a batch, reading a batch of the data set, or post-processing.",
+)
+@click.option(
+    "--variants",
+    metavar="A,B[,...]",
+    help="Compare forms of the computation in turn, the first one being the reference: published, fast, lean, ...; "
+    "fast:bf16 at another precision. Without --config: the rows of the project's targets.",
 )
 @click.option("--real-data", is_flag=True, help="Batches of the data set instead of a random one (train, infer).")
 @click.option("--min-time", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to time for.")
@@ -35,8 +44,9 @@ What = Literal["train", "infer", "data", "post"]
 @click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
 @click.option("--roofline", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a PNG, SVG or PDF file.")
 def throughput(
-    config: str,
+    config: str | None,
     what: What,
+    variants: str | None,
     real_data: bool,
     min_time: float,
     rounds: int,
@@ -56,9 +66,11 @@ def throughput(
     and --rounds rounds behind the warm-up, or after --max-time.
     """
     # torch is slow to import, and --help does not need it.
+    from bench.measure.targets import compare_cells, compare_targets, count_targets
     from bench.measure.throughput import Limits, expected_duration, measure_cells, throughput_cells
     from bench.report.roofline import check_target, plot_roofline
     from bench.report.throughput import format_throughput
+    from bench.report.variants import format_variants
     from bench.store import ResultStore
     from etad.distributed import choose_device
 
@@ -66,18 +78,24 @@ def throughput(
     if roofline is not None:
         check_target(roofline)
     limits = Limits(min_time, rounds, max_time)
-    given = {name.replace("_", "-"): text for name, text in knobs.items()}
-    cells = throughput_cells(config, given, assignments, what, device, real_data)
-    if (warning := expected_duration(cells, what, device, limits)) is not None:
-        note(warning)
+    given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
+    names = [] if variants is None else split("variants", variants)
+    cells = throughput_cells(config or "quickstart", given, assignments, what, device, real_data)
+    if names and config is None:
+        refuse(given, assignments)
+        found, total = compare_targets(names, device, limits), count_targets(names)
+    elif names:
+        found, total = compare_cells(cells, names, what, device, limits, real_data), len(cells) * len(names)
+    else:
+        if (warning := expected_duration(cells, what, device, limits)) is not None:
+            note(warning)
+        found, total = measure_cells(cells, what, device, limits, real_data), len(cells)
     records = []
-    for record in progress(
-        measure_cells(cells, what, device, limits, real_data), "throughput", total=len(cells), unit="cell"
-    ):
+    for record in progress(found, "throughput", total=total, unit="cell"):
         records.append(record)
         if store is not None:
             ResultStore(store).write(record)
-    text = format_throughput(records, [option for option, value in given.items() if value is not None], form)
+    text = format_variants(records, form) if names else format_throughput(records, list(given), form)
     if output is None:
         click.echo(text)
     else:
@@ -88,3 +106,14 @@ def throughput(
     if failed:
         note(f"{len(failed)} of {len(records)} cells failed")
         raise SystemExit(FAILED)
+
+
+def refuse(given: Mapping[str, str], assignments: Sequence[str]) -> None:
+    """Refuse settings of a fixed list.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    settings = [f"--{option}" for option in given] + ["--set"] * bool(assignments)
+    if settings:
+        raise ConfigError(f"{settings[0]}: the targets' settings are fixed; name a --config to compare its variants")

@@ -61,6 +61,10 @@ class Workload:
         listeners: are told of the phases.
         batches: gives the batch of every call, on the device; None: the same random one.
         classes: of the data set.
+
+    Attributes:
+        model: the network.
+        optimizer: of the training step; None in inference.
     """
 
     def __init__(
@@ -76,13 +80,15 @@ class Workload:
         self.device = device
         encoder = config.model.encoder.model_copy(update={"weights": None})
         config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": encoder})})
-        model = Etad(config, classes).to(device)
+        self.model = model = Etad(config, classes).to(device)
+        self.optimizer: torch.optim.Optimizer | None = None
         self.amounts = amounts_of(config, inference)
         self._batches = batches or itertools.repeat(random_batch(config).to(device)).__next__
         self._detecting = Detecting(model, config, listeners) if inference else None
         if self._detecting is None:
             model.train()
-            self._step = TrainingStep(model, build_optimizer(model, config.train), config, listeners)
+            self.optimizer = build_optimizer(model, config.train)
+            self._step = TrainingStep(model, self.optimizer, config, listeners)
             # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
             enabled = config.step.precision == "fp16"
             self._step.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=enabled)

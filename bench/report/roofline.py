@@ -9,6 +9,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
 
 from bench.record import Metrics, Record
 from bench.report.throughput import done_flops
@@ -63,6 +64,9 @@ def plot_roofline(records: Sequence[Record], target: Path) -> None:
         ylabel="speed (GFLOP/s)",
         title=f"Roofline, {', '.join(dict.fromkeys(record.device for record in drawn))}",
     )
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axis.grid(which="both", alpha=0.2)
     axis.legend(fontsize="x-small", frameon=False, loc="best")
     with replace_atomically(target) as temporary:

@@ -30,7 +30,7 @@ def format_throughput(records: Sequence[Record], options: Sequence[str], form: F
     columns = [
         *(Column(option, lambda record, option=option: setting(record, option)) for option in options),  # type: ignore[misc]
         Column("result", lambda record: record.status),
-        Column("step", lambda record: _point(record, "step_s")),
+        Column("step", lambda record: point(record, "step_s")),
         metric_column("95 % interval", "step_s"),
         Column("rounds", lambda record: _rounds(record)),
         *(Column(f"{name}/s", lambda record, name=name: _rate(record, name)) for name in RATES if _any(records, name)),  # type: ignore[misc]
@@ -162,8 +162,8 @@ def _number(record: Record, name: str) -> float | None:
     return None if metric is None else metric.value
 
 
-def _point(record: Record, name: str) -> Value:
-    """Return a metric without its interval."""
+def point(record: Record, name: str) -> Value:
+    """Return a metric without its interval; None where the record has none."""
     metric = record.metrics.get(name)
     return None if metric is None else metric.model_copy(update={"low": None, "high": None})
 

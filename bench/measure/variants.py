@@ -1,0 +1,284 @@
+"""Variants of one computation side by side: their times in one run, and how far their numbers differ.
+
+All variants live in one process, with the same weights, batch and draws, and take turns, so that whatever happens to
+the machine happens to all of them. The first one named is the reference.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.environment import collect_environment, device_slug
+from bench.measure.cells import Cell
+from bench.measure.isolation import Outcome, run_isolated
+from bench.measure.memory_cpu import random_batch
+from bench.measure.throughput import (
+    COUNTING_TIMEOUT_S,
+    SUITE,
+    TIMEOUT_S,
+    Counts,
+    Limits,
+    Timing,
+    arithmetic_metrics,
+    bound_finding,
+    count_cell,
+    counted_rounds,
+    counting_findings,
+    gpu_name,
+    measure_roof,
+    phase_metrics,
+    roof_metrics,
+    sampled,
+    shortfall,
+    take_rounds,
+    time_metrics,
+)
+from bench.measure.workload import What, Workload
+from bench.meters.clock import Round, Stopwatch, clock_of, listening_s
+from bench.predict.memory import predict_memory
+from bench.record import Failure, Metric, Metrics, Record
+from bench.statistics import median, stability, warmup_rounds
+from etad.config import Config, parse_config
+from etad.distributed import choose_device
+from etad.variants import with_variant
+
+MEMORY_LEVELS = ("allocated", "reserved")
+ENCODER = "feature_extractor."
+
+
+@dataclass
+class Numbers:
+    """What a variant computed in its first call, on the host.
+
+    Attributes:
+        features: what entered the detector, ``[B, C, T]``.
+        outputs: by name: the detector's scores ``[B, K]`` and refined segments ``[B, K, 2]``.
+        gradients: by parameter.
+    """
+
+    features: Tensor | None = None
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the process of one comparison returns, by variant; ``differences`` are to the first one."""
+
+    timings: dict[str, Timing]
+    differences: dict[str, dict[str, float]]
+
+
+def variant_cells(cell: Cell, names: Sequence[str]) -> dict[str, Cell]:
+    """Return the cell in every variant's form.
+
+    Args:
+        cell: the setting.
+        names: of variants; "fast:bf16" is the variant fast at another precision than the cell's.
+
+    Raises:
+        ConfigError: a variant is not known, or does not go with the cell's settings.
+    """
+    cells = {}
+    for name in names:
+        form, _, precision = name.partition(":")
+        tree = with_variant(cell.config, form).resolved()
+        if precision:
+            tree["step"]["precision"] = precision
+        # The checks between settings ran before the variant came in.
+        cells[name] = replace(cell, config=parse_config(tree, f"variant {name}"))
+    return cells
+
+
+def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, limits: Limits) -> Compared:
+    """Time variants in turn; called in a process of its own."""
+    device = choose_device(device_name)
+    clock = clock_of(device)
+    roofs = {name: measure_roof(device, config) for name, config in configs.items()}
+    watches = {name: Stopwatch(clock) for name in configs}
+    torch.manual_seed(0)
+    batch = random_batch(next(iter(configs.values()))).to(device)
+    workloads: dict[str, Workload] = {}
+    for name, config in configs.items():
+        batches = itertools.repeat(batch).__next__
+        workloads[name] = Workload(config, inference, device, [watches[name]], batches)
+        # Forms may draw their initial weights in another order.
+        workloads[name].model.load_state_dict(next(iter(workloads.values())).model.state_dict())
+    reference, *others = configs
+    of_reference = first_numbers(workloads[reference])
+    differences = {name: differing(of_reference, first_numbers(workloads[name])) for name in others}
+    del of_reference
+    rounds = take_rounds(list(workloads.values()), list(watches.values()), limits)
+    cost_s = listening_s(clock)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    timings = {
+        name: Timing(tuple(taken), workloads[name].amounts, roofs[name], clock.method, cost_s, gpu)
+        for name, taken in zip(configs, rounds, strict=True)
+    }
+    return Compared(timings, differences)
+
+
+def first_numbers(workload: Workload) -> Numbers:
+    """Call a workload once and return what it computed; for the optimizer it is a step like any other."""
+    numbers, detector = Numbers(), workload.model.base_detector
+
+    def entered(_: Any, inputs: tuple[Any, ...]) -> None:
+        numbers.features = _on_host(inputs[0])
+
+    def left(_: Any, inputs: Any, output: Any) -> None:
+        numbers.outputs = {"score": _on_host(output.scores), "segment": _on_host(output.segments)}
+
+    def before_update(*_: Any) -> None:
+        for name, parameter in workload.model.named_parameters():
+            if parameter.grad is not None:
+                numbers.gradients[name] = _on_host(parameter.grad)
+
+    with ExitStack() as hooks:
+        hooks.callback(detector.register_forward_pre_hook(entered).remove)
+        hooks.callback(detector.register_forward_hook(left).remove)
+        if workload.optimizer is not None:
+            hooks.callback(workload.optimizer.register_step_pre_hook(before_update).remove)
+        workload()
+    return numbers
+
+
+def differing(reference: Numbers, other: Numbers) -> dict[str, float]:
+    """Return how far ``other`` is from ``reference``, as metrics.
+
+    - ``feature_cosine_difference``: 1 - cosine of the features of a position, at the position where it is largest;
+    - ``score_difference``, ``segment_difference``: largest absolute difference of the detector's outputs;
+    - ``encoder_gradient_cosine_difference``, ``detector_...``: 1 - cosine of the gradient of all parameters;
+    - ``encoder_gradient_difference``, ``detector_...``: largest absolute difference over the largest gradient.
+    """
+    found = {}
+    if reference.features is not None and other.features is not None:
+        cosines = torch.cosine_similarity(reference.features.double(), other.features.double(), dim=1)
+        found["feature_cosine_difference"] = _to_one(cosines.min())
+    for name in reference.outputs.keys() & other.outputs.keys():
+        found[f"{name}_difference"] = float((reference.outputs[name] - other.outputs[name]).abs().max())
+    names = sorted(reference.gradients.keys() & other.gradients.keys())
+    for part in ("encoder", "detector"):
+        mine = [name for name in names if name.startswith(ENCODER) == (part == "encoder")]
+        if mine:
+            first, second = (
+                torch.cat([numbers.gradients[name].flatten() for name in mine]).double()
+                for numbers in (reference, other)
+            )
+            found[f"{part}_gradient_cosine_difference"] = _to_one(torch.cosine_similarity(first, second, dim=0))
+            found[f"{part}_gradient_difference"] = float((first - second).abs().max() / first.abs().max())
+    return found
+
+
+def predicted_peaks(config: Config, inference: bool) -> dict[str, int]:
+    """Return the predicted peak of memory on a GPU in bytes, by level; called in a process of its own."""
+    steady = predict_memory(config, inference=inference).low.steady
+    assert steady is not None
+    return {level: getattr(steady.peak, f"{level}_bytes") for level in MEMORY_LEVELS}
+
+
+def compare_variants(
+    cell: Cell, names: Sequence[str], what: What, device_name: str, limits: Limits, row: str | None = None
+) -> Iterator[Record]:
+    """Yield the record of one cell in every variant's form, the reference first.
+
+    Args:
+        cell: the setting.
+        names: the variants; the first is the reference of all ratios and differences.
+        what: "train" or "infer".
+        device_name: as of ``--device``.
+        limits: when to stop.
+        row: name of the row of a fixed list, if it is one.
+
+    Raises:
+        UserError: no such device or variant.
+    """
+    environment = collect_environment()
+    cells = variant_cells(cell, names)
+    configs = {name: one.config for name, one in cells.items()}
+    outcome = run_isolated(compare_cell, configs, what == "infer", device_name, limits, timeout_s=TIMEOUT_S)
+    found = outcome.value
+    for name, one in cells.items():
+        facts: dict[str, Any] = {
+            "kind": "measured",
+            "suite": SUITE,
+            "device": device_slug(
+                environment, found.timings[name].device if found else gpu_name(environment, device_name)
+            ),
+            "config": one.config.resolved(),
+            "measurement": {"what": what, "real_data": False, "variant": name, "variants": list(names), "row": row},
+            "environment": environment.model_dump(mode="json"),
+            "command": one.command,
+            "started_at": outcome.started_at,
+            "duration_s": outcome.duration_s,
+        }
+        if found is None:
+            failure = Failure(message=outcome.message)
+            yield Record(status=outcome.status, failure=failure, warnings=one.warnings, **facts)
+            continue
+        yield variant_record(name, one, found, what, facts, limits)
+
+
+def variant_record(name: str, cell: Cell, found: Compared, what: What, facts: dict[str, Any], limits: Limits) -> Record:
+    """Return the record of one variant; its arithmetic and its memory are looked at in processes of their own."""
+    timing, reference = found.timings[name], next(iter(found.timings.values()))
+    rounds = counted_rounds(timing.rounds)
+    step_s = [one.duration_s for one in rounds]
+    counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
+    counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
+    memory = run_isolated(predicted_peaks, cell.config, what == "infer", timeout_s=COUNTING_TIMEOUT_S)
+    metrics = time_metrics(timing) | roof_metrics(timing.roof) | arithmetic_metrics(counts, timing.roof, median(step_s))
+    metrics["speedup_ratio"] = speedup(reference.rounds, timing.rounds)
+    metrics |= memory_metrics(memory) | difference_metrics(found.differences.get(name, {}))
+    findings = {"stability.step_s": str(stability(step_s))}
+    return Record(
+        status="ok",
+        metrics=metrics,
+        phases=phase_metrics(rounds, timing.method, counts),
+        findings=findings | counting_findings(counts) | bound_finding(timing, counts),
+        warnings=(*cell.warnings, *shortfall(rounds, limits)),
+        **facts,
+    )
+
+
+def speedup(reference: Sequence[Round], other: Sequence[Round]) -> Metric:
+    """Return how many times faster ``other`` is: the median over pairs of rounds that followed each other."""
+    durations = [[one.duration_s for one in rounds] for rounds in (reference, other)]
+    warm = max(map(warmup_rounds, durations))
+    ratios = [before / after for before, after in zip(*(taken[warm:] for taken in durations), strict=True)]
+    return sampled(ratios, "1", "time of the reference / this time, round by round, in turn")
+
+
+def memory_metrics(memory: Outcome[dict[str, int]]) -> Metrics:
+    """Return the predicted peaks; a metric of a measured record, so their names say that they are predicted."""
+    method = "predicted for a GPU of compute capability 8.0; see etad-bench memory"
+    if memory.value is None:
+        reason = f"the prediction failed: {memory.message}"
+        return {
+            f"predicted_{level}_peak_bytes": Metric(value=None, unit="bytes", reason=reason) for level in MEMORY_LEVELS
+        }
+    return {
+        f"predicted_{level}_peak_bytes": Metric(value=value, unit="bytes", method=method, exact=True)
+        for level, value in memory.value.items()
+    }
+
+
+def difference_metrics(differences: dict[str, float]) -> Metrics:
+    """Return differences to the reference as metrics; see :func:`differing`."""
+    return {
+        name: Metric(value=value, unit="1", method="first call, same weights, batch and draws as the reference")
+        for name, value in differences.items()
+    }
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().cpu().clone()
+
+
+def _to_one(cosine: Tensor) -> float:
+    # Rounding may take a cosine above 1.
+    return max(1.0 - float(cosine), 0.0)

@@ -1,0 +1,57 @@
+"""Variants side by side: time, ratio, predicted memory, and how far the numbers differ."""
+
+from collections.abc import Iterator, Sequence
+
+from bench.record import Record
+from bench.report.tables import Column, Format, Value, format_records, metric_column
+from bench.report.throughput import WHAT, point
+
+DIFFERENCES = {
+    "feature_cosine_difference": "1 - feature cosine",
+    "encoder_gradient_cosine_difference": "1 - encoder gradient cosine",
+    "encoder_gradient_difference": "encoder gradient error",
+    "detector_gradient_difference": "detector gradient error",
+    "score_difference": "score error",
+}
+"""Metric -> title of its column, for those of which some record has one."""
+
+
+def format_variants(records: Sequence[Record], form: Format) -> str:
+    """Return the records of :func:`bench.measure.variants.compare_variants` as text, one row a record."""
+    present = [name for name in DIFFERENCES if any(name in record.metrics for record in records)]
+    columns = [
+        Column("what", _row),
+        Column("variant", lambda record: str(record.measurement["variant"])),
+        Column("result", lambda record: record.status),
+        Column("time", lambda record: point(record, "step_s")),
+        Column("rounds", lambda record: len(record.metrics["step_s"].samples) if record.metrics else None),
+        _short_column("times faster", "speedup_ratio"),
+        metric_column("95 % interval", "speedup_ratio"),
+        metric_column("predicted peak", "predicted_allocated_peak_bytes"),
+        *(_short_column(DIFFERENCES[name], name) for name in present),
+    ]
+    return format_records(records, columns, form, list(_notes(records)))
+
+
+def _row(record: Record) -> Value:
+    return str(record.measurement["row"] or f"{record.config['name']}, {WHAT[str(record.measurement['what'])]}")
+
+
+def _short_column(title: str, name: str) -> Column:
+    """Return the column of a metric with three digits and without its interval."""
+
+    def value(record: Record) -> Value:
+        metric = record.metrics.get(name)
+        return None if metric is None or metric.value is None else float(f"{metric.value:.3g}")
+
+    return Column(title, value)
+
+
+def _notes(records: Sequence[Record]) -> Iterator[str]:
+    yield "time: median of rounds that alternate between the variants; times faster: median over pairs of rounds"
+    yield "predicted peak: allocated on a GPU; differences: of the first call, with the same weights, batch and draws"
+    for record in records:
+        if "target" in record.findings:
+            yield f"{_row(record)}, {record.measurement['variant']}: {record.findings['target']}"
+    yield from dict.fromkeys(warning for record in records for warning in record.warnings)
+    yield from dict.fromkeys(record.failure.message for record in records if record.failure)
