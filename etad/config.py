@@ -90,6 +90,8 @@ class DataConfig(Section):
     frames: FramesConfig = FramesConfig()
     cache: bool = False
     """Decode each video once and keep its frames in memory, in every worker process; for small sets."""
+    decoded: Path | None = None
+    """Folder to keep decoded, resized frames in: a video is decoded once, whatever the epochs and runs. None: nowhere."""
     workers: NonNegative = 0
 
     @model_validator(mode="after")
@@ -187,11 +189,16 @@ class EfficiencyConfig(Section):
     roi_align: Literal["published", "matrix", "gather", "projected", "auto"] = "published"
     """published: torchvision's operator. matrix, gather: the same linear map along time. projected: the linear layers
     behind it are applied first, per bin and position. auto: the fastest for device and size."""
+    linear: Literal["published", "onednn"] = "published"
+    """Linear layers of the proposal heads in float32 on a CPU: by torch's default, or by oneDNN. Elsewhere no effect."""
     frozen_prefix: Literal["recomputed", "kept", "offloaded"] = "recomputed"
     """Output of the frozen stages for the drawn snippets: computed again for the backward pass (published), kept on the
     device from the encode phase, or kept in host memory."""
     fold_norm: bool = False
-    """Fold the BatchNorm of frozen stages into their convolutions."""
+    """Fold BatchNorm into the convolution before it, wherever no gradient is wanted."""
+    planar_convolutions: bool = False
+    """Run convolutions over space alone, or over time alone, as two-dimensional ones; those over space need
+    ``channels_last``."""
     channels_last: bool = False
     """Run the encoder in the channels-last-3d memory format."""
     frames_on: Literal["device", "host"] = "device"
@@ -204,8 +211,9 @@ class EfficiencyConfig(Section):
     """Replay the encoder's forward pass from a CUDA graph; without effect on a CPU."""
     optimizer: Literal["published", "fused", "offloaded", "int8"] = "published"
     """published: torch's default. fused: one kernel. offloaded: state in host memory. int8: quantised state."""
-    encoder_gradient: Literal["fp32", "bf16"] = "fp32"
-    """Number format in which the encoder's gradient is summed over the chunks."""
+    encoder_gradient: Literal["fp32", "bf16", "offloaded"] = "fp32"
+    """How the encoder's gradient is summed over the chunks: in fp32 on the device (published), in bf16 there, or in
+    fp32 in host memory."""
 
 
 class TrainConfig(Section):
@@ -272,6 +280,17 @@ class Config(Section):
         detector = self.model.detector
         if 2 * detector.boundary_bins > detector.bins:
             raise ValueError("model.detector.boundary_bins may be at most half of model.detector.bins")
+        efficiency = self.efficiency
+        if not self.model.encoder.norm_eval and (efficiency.fold_norm or efficiency.frozen_prefix != "recomputed"):
+            raise ValueError(
+                "efficiency.fold_norm and frozen_prefix need model.encoder.norm_eval: with statistics of the chunk, "
+                "a snippet has other features in another chunk"
+            )
+        if efficiency.encoder_gradient != "fp32" and self.step.precision == "fp16":
+            raise ValueError(
+                "efficiency.encoder_gradient must be fp32 with step.precision fp16, which has to see the whole "
+                "gradient to find an overflow; or take bf16"
+            )
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.annotations import Video, load_annotations, load_blocked
 from etad.data.batch import Batch, Sample
+from etad.data.decoded import read_through
 from etad.data.features import FeatureStore, resize_features
 from etad.data.windows import actions_in_view, cut, targets, windows
 from etad.errors import ConfigError, DataError, NothingToDoError, UserError
@@ -174,11 +176,17 @@ class VideoDataset(Dataset[Sample]):
         if path is None:
             raise DataError(f"{self._location(video.id)}: no such file any more")
         if video.id not in self._decoded:
-            decoded = videos.read_snippets(path, data.length, data.frames)
+            decoded = self._decode(path)
             if not data.cache:
                 return self._clips(video, *decoded)
             self._decoded[video.id] = decoded
         return self._clips(video, *self._decoded[video.id])
+
+    def _decode(self, path: Path) -> tuple[Tensor, Tensor]:
+        data = self._config.data
+        if data.decoded is None:
+            return videos.read_snippets(path, data.length, data.frames)
+        return read_through(data.decoded, path, data.length, data.frames)
 
     def _clips(self, video: Video, frames: Tensor, index: Tensor) -> Tensor:
         data = self._config.data

@@ -1,0 +1,66 @@
+"""A folder of decoded frames, so that a video is decoded once and not in every epoch of every run.
+
+One ``.npz`` file a video: the distinct frames that its snippets need, already resized, and which of them make which
+snippet. A file made for other settings, or of a video that has changed since, is made anew; whoever trains need not
+know. It takes ``frames x 3 x height x width`` bytes a video: for small and middling data sets.
+"""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etad.config import FramesConfig
+from etad.data.videos import read_snippets
+from etad.errors import DataError
+from etad.files import replace_atomically
+
+
+def read_through(folder: Path, path: Path, snippets: int, config: FramesConfig) -> tuple[Tensor, Tensor]:
+    """Return what :func:`etad.data.videos.read_snippets` returns, from ``folder`` where it is there, else put it there.
+
+    Several processes may do so at once: a file is complete or absent.
+
+    Raises:
+        DataError: nothing decodes, or the folder cannot be written.
+    """
+    made_for = _key(path, snippets, config)
+    # Two folders may hold videos of one name.
+    kept = folder / f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}.npz"
+    found = _read(kept, made_for)
+    if found is not None:
+        return found
+    frames, index = read_snippets(path, snippets, config)
+    try:
+        with replace_atomically(kept) as partial, partial.open("wb") as file:
+            np.savez(file, frames=frames.numpy(), index=index.numpy(), made_for=np.array(made_for))
+    except OSError as error:
+        raise DataError(f"{kept}: decoded frames cannot be kept ({error.strerror or error})") from None
+    return frames, index
+
+
+def _read(kept: Path, made_for: str) -> tuple[Tensor, Tensor] | None:
+    try:
+        with np.load(kept, allow_pickle=False) as content:
+            if str(content["made_for"]) != made_for:
+                return None
+            return torch.from_numpy(content["frames"]), torch.from_numpy(content["index"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # Absent, or damaged: it is made again.
+
+
+def _key(path: Path, snippets: int, config: FramesConfig) -> str:
+    status = path.stat()
+    facts = {
+        "video_bytes": status.st_size,
+        "video_changed_ns": status.st_mtime_ns,
+        "snippets": snippets,
+        "clip_frames": config.clip_frames,
+        "height": config.resize_height,
+        "width": config.resize_width,
+    }
+    return json.dumps(facts, sort_keys=True)
