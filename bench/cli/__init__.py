@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "Score predictions: mAP, average recall, false positives.",
     "export": "Hand records to other programs: CSV, Parquet, MLflow, TensorBoard.",
     "forecast": "Forecast the time of a step on hardware that is not here.",
+    "gate": "Judge a change of a git repository: times in turns, and exact quantities.",
     "infer": "Detect actions in a test set, in videos or in a folder of videos.",
     "memory": "Say how much memory a step needs, and what holds it.",
     "merge": "Gather the records of several machines in one folder.",
