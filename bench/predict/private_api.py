@@ -39,14 +39,21 @@ class SteppingScaler(torch.amp.GradScaler):
         return optimizer.step(*args, **kwargs)
 
 
-def fake_mode() -> FakeTensorMode:
-    """Return a new mode, with the cache of earlier ones emptied.
+SHARED_OUTPUTS = {torch.ops.aten.mkldnn_rnn_layer_backward.default}
+"""Operators with two outputs in one storage: the gradients of an LSTM's two biases."""
 
-    The cache forgets that two outputs of an operator may share a storage. A trace that began with what earlier traces
-    left in it would differ from the first one of the process.
-    """
-    FakeTensorMode.cache_clear()
-    return FakeTensorMode(allow_non_fake_inputs=True)
+
+class _FakeMode(FakeTensorMode):
+    """Fake tensors, with a cache that changes nothing: torch's forgets that outputs may share a storage."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.cache_enabled = func not in SHARED_OUTPUTS
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def fake_mode() -> FakeTensorMode:
+    """Return a new mode. What operators make of which shapes is remembered by all of them: a second trace is faster."""
+    return _FakeMode(allow_non_fake_inputs=True)
 
 
 def really() -> AbstractContextManager[object]:
