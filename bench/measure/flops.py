@@ -126,7 +126,7 @@ def count(config: Config, inference: bool = False, classes: int = 200) -> dict[s
     if inference:
         call: Callable[[Batch], object] = Detecting(model, config, [counter])
     else:
-        optimizer = build_optimizer(model.train(), config.train)
+        optimizer = build_optimizer(model.train(), config)
         step = TrainingStep(model, optimizer, config, [counter])
         if step.scaler.is_enabled():
             step.scaler = SteppingScaler("cpu")
@@ -289,7 +289,7 @@ def fvcore_count(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[dict[st
 
 
 class _DetectorOutputs(nn.Module):
-    """The detector with tensors for output, as fvcore's tracer wants them."""
+    """The detector with tensors for output, as fvcore's tracer wants them; it leaves out what no output needs."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -297,7 +297,8 @@ class _DetectorOutputs(nn.Module):
 
     def forward(self, features: Tensor, proposals: Tensor) -> tuple[Tensor, ...]:
         output = self.detector(features, proposals)
-        return output.boundary_maps, output.scores, output.segments
+        judged = [tensor for stage in output.stages for tensor in (stage.tiou, stage.boundary, stage.refined)]
+        return output.boundary_maps, *judged
 
 
 class _NumpyZeros(TorchFunctionMode):

@@ -38,7 +38,7 @@ from bench.measure.throughput import (
     take_rounds,
     time_metrics,
 )
-from bench.measure.workload import What, Workload
+from bench.measure.workload import What, Workload, placed
 from bench.meters.clock import Round, Stopwatch, clock_of, listening_s
 from bench.predict.memory import predict_memory
 from bench.record import Failure, Metric, Metrics, Record
@@ -102,10 +102,10 @@ def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, 
     roofs = {name: measure_roof(device, config) for name, config in configs.items()}
     watches = {name: Stopwatch(clock) for name in configs}
     torch.manual_seed(0)
-    batch = random_batch(next(iter(configs.values()))).to(device)
+    batch = random_batch(next(iter(configs.values())))
     workloads: dict[str, Workload] = {}
     for name, config in configs.items():
-        batches = itertools.repeat(batch).__next__
+        batches = itertools.repeat(placed(batch, config, device)).__next__
         workloads[name] = Workload(config, inference, device, [watches[name]], batches)
         # Forms may draw their initial weights in another order.
         workloads[name].model.load_state_dict(next(iter(workloads.values())).model.state_dict())

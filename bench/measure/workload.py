@@ -51,6 +51,13 @@ def amounts_of(config: Config, inference: bool) -> Amounts:
     )
 
 
+def placed(batch: Batch, config: Config, device: torch.device) -> Batch:
+    """Return a batch where a step finds it: on the device, or in (pinned) host memory if the frames stay there."""
+    if config.efficiency.frames_on == "device":
+        return batch.to(device)
+    return batch.pin_memory() if device.type == "cuda" else batch
+
+
 class Workload:
     """Calling it runs the step once; the kernels of a GPU may still run afterwards.
 
@@ -59,7 +66,7 @@ class Workload:
         inference: detection of the batch instead of a training step.
         device: where to compute.
         listeners: are told of the phases.
-        batches: gives the batch of every call, on the device; None: the same random one.
+        batches: gives the batch of every call; None: the same random one.
         classes: of the data set.
 
     Attributes:
@@ -83,11 +90,11 @@ class Workload:
         self.model = model = Etad(config, classes).to(device)
         self.optimizer: torch.optim.Optimizer | None = None
         self.amounts = amounts_of(config, inference)
-        self._batches = batches or itertools.repeat(random_batch(config).to(device)).__next__
+        self._batches = batches or itertools.repeat(placed(random_batch(config), config, device)).__next__
         self._detecting = Detecting(model, config, listeners) if inference else None
         if self._detecting is None:
             model.train()
-            self.optimizer = build_optimizer(model, config.train)
+            self.optimizer = build_optimizer(model, config)
             self._step = TrainingStep(model, self.optimizer, config, listeners)
             # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
             enabled = config.step.precision == "fp16"
