@@ -388,14 +388,33 @@ def read_submission(path: Path, classes: Sequence[str]) -> tuple[dict[str, Detec
     Raises:
         DataError: the file cannot be read, is not JSON, or has no ``results`` of that form.
     """
+    return parse_submission(load_submission(path), path, classes)
+
+
+def load_submission(path: Path) -> dict[str, Any]:
+    """Return a submission file as plain JSON values.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON, or has no object ``results``.
+    """
     tree = _read_json(path)
-    results = tree.get("results") if isinstance(tree, dict) else None
-    if not isinstance(results, dict):
+    if not isinstance(tree, dict) or not isinstance(tree.get("results"), dict):
         raise DataError(f"{path}: must hold a JSON object with an object 'results' (video id -> detections)")
+    return tree
+
+
+def parse_submission(
+    tree: Mapping[str, Any], path: Path, classes: Sequence[str]
+) -> tuple[dict[str, Detections], list[str]]:
+    """Return the detections that :func:`load_submission` read from ``path``; see :func:`read_submission`.
+
+    Raises:
+        DataError: the entry of a video is not a list.
+    """
     number_of = {name: number for number, name in enumerate(classes)}
     problems = _Problems()
     detections = {}
-    for video_id, entries in results.items():
+    for video_id, entries in tree["results"].items():
         if not isinstance(entries, list):
             raise DataError(f"{path}: results of video {video_id} must be a list, not {_kind(entries)}")
         detections[video_id] = _read_entries(video_id, entries, number_of, problems)

@@ -13,7 +13,7 @@ from etad.data.annotations import Annotations, load_annotations, load_blocked
 from etad.data.dataset import GroundTruth, ground_truth
 from etad.evaluation import Evaluation, evaluate
 from etad.false_positives import FalsePositives, false_positives
-from etad.postprocess import AGNOSTIC_CLASSES, Detections, read_submission
+from etad.postprocess import AGNOSTIC_CLASSES, Detections, load_submission, parse_submission
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Submission:
         truth: true actions of the test subset.
         detections: by video id.
         blocked: ids that count on neither side.
+        external_data: what the submission says it used besides the data set; ours name the file of class scores.
         problems: what was odd in reading, one line each.
     """
 
@@ -59,6 +60,7 @@ class Submission:
     truth: GroundTruth
     detections: Mapping[str, Detections]
     blocked: frozenset[str]
+    external_data: str
     problems: tuple[str, ...]
 
     @classmethod
@@ -79,10 +81,22 @@ class Submission:
         if config.postprocess.classes == "agnostic":
             classes = AGNOSTIC_CLASSES
             truth = {video_id: (segments, np.zeros_like(labels)) for video_id, (segments, labels) in truth.items()}
-        detections, problems = read_submission(path, classes)
+        tree = load_submission(path)
+        detections, problems = parse_submission(tree, path, classes)
+        external = tree.get("external_data")
         # The list may spell an id with "v_", and the annotations without.
         spelled = blocked | {video.id for video in listed if video.id not in counted}
-        return cls(path, config, annotations, classes, truth, detections, spelled, (*annotations.problems, *problems))
+        return cls(
+            path=path,
+            config=config,
+            annotations=annotations,
+            classes=classes,
+            truth=truth,
+            detections=detections,
+            blocked=spelled,
+            external_data=str(external.get("details") or "") if isinstance(external, dict) else "",
+            problems=(*annotations.problems, *problems),
+        )
 
     def score(self) -> Score:
         """Evaluate the detections.

@@ -1,0 +1,336 @@
+"""Looking at an experiment's data before hours are spent on it: what is there, what is missing, what does not fit.
+
+What makes training or detection impossible is an error; everything else is a warning, and both say how many and which
+is the first.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from bench.record import Metric, Metrics
+from etad.config import Config
+from etad.data import videos as video_files
+from etad.data.annotations import Video, load_annotations, load_blocked
+from etad.data.dataset import VideoDataset, test_dataset, train_dataset
+from etad.data.features import FeatureStore
+from etad.data.synthetic_mark import synthetic_text
+from etad.errors import DataError
+from etad.postprocess import ClassScores, read_class_scores
+from etad.progress import progress
+
+DURATION_TOLERANCE = 0.05
+"""A file fits its annotation when their durations differ by at most this part of it,"""
+DURATION_TOLERANCE_S = 2.0
+"""or by this; the last clip of a video, for example, is often left out."""
+
+
+@dataclass(frozen=True)
+class SubsetCheck:
+    """Videos to train or to test on.
+
+    Attributes:
+        subsets: their names.
+        listed: videos in the annotation file.
+        blocked: of these, left out because their id is blocked.
+        missing: ids of those wanted that have no file.
+        used: videos that samples come from.
+        samples: videos, or windows of them.
+        actions: annotated actions of the videos that are not blocked.
+    """
+
+    subsets: tuple[str, ...]
+    listed: int
+    blocked: int
+    missing: tuple[str, ...]
+    used: int
+    samples: int
+    actions: int
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What is in the files.
+
+    Attributes:
+        opened: how many were looked at, of ``available``.
+        available: files that samples come from.
+        content: what they hold, in words.
+        unusable: why files cannot be used, one line each.
+        misfits: files that are longer or shorter than the annotations say, one line each.
+        unknown: files whose duration cannot be told.
+    """
+
+    opened: int
+    available: int
+    content: str
+    unusable: tuple[str, ...]
+    misfits: tuple[str, ...]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class ClassifierCheck:
+    """Video-level class scores.
+
+    Attributes:
+        name: of the file.
+        lacking: ids of test videos that it has no scores for.
+        others: videos that it has, and the test set has not.
+        top1: part of the test videos whose best class is one of theirs; None where it has none of them.
+    """
+
+    name: str
+    lacking: tuple[str, ...]
+    others: int
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What was found. ``errors`` make training or detection impossible; ``warnings`` do not."""
+
+    training: SubsetCheck
+    test: SubsetCheck
+    classes: int
+    files: FileCheck
+    classifier: ClassifierCheck | None
+    synthetic: str | None
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def metrics(self) -> Metrics:
+        """Return the counts as metrics of a record."""
+        counts = {
+            "training_videos": self.training.used,
+            "training_samples": self.training.samples,
+            "training_actions": self.training.actions,
+            "training_videos_blocked": self.training.blocked,
+            "training_videos_missing": len(self.training.missing),
+            "test_videos_blocked": self.test.blocked,
+            "test_videos_missing": len(self.test.missing),
+            "files_checked": self.files.opened,
+            "files_of_another_duration": len(self.files.misfits),
+        }
+        metrics = {name: Metric(value=count, unit="1", exact=True) for name, count in counts.items()}
+        if self.classifier is not None and self.classifier.top1 is not None:
+            metrics["classifier_top1_ratio"] = Metric(value=self.classifier.top1, unit="1", exact=True)
+        return metrics
+
+    def lines(self) -> list[str]:
+        """Return a summary, a line each."""
+        training, test, files = self.training, self.test, self.files
+        looked = f"{files.opened} of {files.available} files looked at"
+        lines = [
+            *([f"SYNTHETIC: {self.synthetic}"] if self.synthetic else []),
+            f"training: {_subset_text(training)}; {training.samples} samples",
+            f"test: {_subset_text(test)}; {test.samples} samples",
+            f"{self.classes} classes",
+            f"{looked}: {files.content}" if files.opened else looked,
+        ]
+        if self.classifier is not None:
+            top1 = "" if self.classifier.top1 is None else f", right for {100 * self.classifier.top1:.1f} % of the rest"
+            lines.append(
+                f"classifier {self.classifier.name}: lacks {len(self.classifier.lacking)} test videos{top1}; "
+                f"has {self.classifier.others} others"
+            )
+        lines += [f"warning: {text}" for text in self.warnings]
+        return [*lines, *(f"error: {text}" for text in self.errors)]
+
+
+def check_data(config: Config, files: int | None) -> DataCheck:
+    """Look at the data of an experiment (one fold of it).
+
+    Args:
+        config: the experiment.
+        files: how many files to open, spread evenly over all; None: all of them. Progress goes to stderr.
+
+    Raises:
+        DataError: annotations or the folder of features cannot be used at all.
+        NothingToDoError: no sample to train or to test on is left.
+    """
+    data = config.data
+    training, test = train_dataset(config), test_dataset(config)
+    errors: list[str] = []
+    warnings = list(dict.fromkeys((*training.problems, *test.problems)))
+    if shared := set(data.train_selection) & set(data.test_selection):
+        warnings.append(f"subset {', '.join(sorted(shared))} is both trained and tested on")
+    checks = []
+    for dataset, names in ((training, data.train_selection), (test, data.test_selection)):
+        check = _check_subset(config, dataset, names)
+        checks.append(check)
+        if check.missing:
+            what = "cannot be trained on" if dataset is training else "get no detection"
+            warnings.append(
+                f"{len(check.missing)} videos of {', '.join(names)} have no file and {what} (first: {check.missing[0]})"
+            )
+    trained = {action.label for video in training.videos for action in video.clipped_actions()}
+    untrained = sorted({action.label for video in test.selected for action in video.actions} - trained)
+    if untrained:
+        warnings.append(f"{len(untrained)} classes of the test set are in no training video (first: {untrained[0]})")
+
+    found = _check_files(config, list({video.id: video for video in (*training.videos, *test.videos)}.values()), files)
+    if found.unusable:
+        errors.append(f"{len(found.unusable)} files cannot be used (first: {found.unusable[0]})")
+    if found.misfits:
+        warnings.append(f"{len(found.misfits)} files do not fit their annotated duration (first: {found.misfits[0]})")
+    if found.unknown:
+        warnings.append(f"{found.unknown} files do not say how long they are")
+    weights = config.model.encoder.weights
+    if data.input == "frames" and weights is not None and not weights.is_file():
+        errors.append(f"{weights}: no such file of encoder weights (model.encoder.weights)")
+    classifier = None
+    if config.postprocess.classes == "external":
+        try:
+            classifier = _check_classifier(config, test)
+        except DataError as error:
+            errors.append(str(error))
+    if classifier is not None and classifier.lacking:
+        errors.append(
+            f"{classifier.name}: lacks {len(classifier.lacking)} of {len(test.videos)} test videos "
+            f"(first: {classifier.lacking[0]}) and has {classifier.others} others; is it of another split?"
+        )
+    return DataCheck(
+        training=checks[0],
+        test=checks[1],
+        classes=len(training.classes),
+        files=found,
+        classifier=classifier,
+        synthetic=synthetic_text(data.root),
+        errors=tuple(errors),
+        warnings=tuple(warnings),
+    )
+
+
+def _check_subset(config: Config, dataset: VideoDataset, names: Sequence[str]) -> SubsetCheck:
+    annotations = load_annotations(config.data.path(config.data.annotations))
+    listed = annotations.select(names)
+    kept = annotations.select(names, load_blocked(config.data))
+    return SubsetCheck(
+        subsets=tuple(names),
+        listed=len(listed),
+        blocked=len(listed) - len(kept),
+        missing=tuple(dataset.missing),
+        used=len(dataset.videos),
+        samples=len(dataset),
+        actions=sum(len(video.actions) for video in kept),
+    )
+
+
+def _check_files(config: Config, videos: Sequence[Video], count: int | None) -> FileCheck:
+    chosen = list(videos)
+    if count is not None and count < len(videos):
+        chosen = [videos[number * len(videos) // count] for number in range(count)]
+    look = _look_at_features if config.data.input == "features" else _look_at_videos
+    bar = progress(chosen, "check", len(chosen), "file")
+    content, unusable, durations = look(config, bar)
+    misfits = [
+        f"{video.id}: {found_s:.1f} s, annotated {video.duration_s:.1f} s"
+        for video, found_s in durations
+        if found_s is not None
+        and abs(found_s - video.duration_s) > max(DURATION_TOLERANCE * video.duration_s, DURATION_TOLERANCE_S)
+    ]
+    unknown = sum(found_s is None for _, found_s in durations)
+    return FileCheck(len(chosen), len(videos), content, tuple(unusable), tuple(misfits), unknown)
+
+
+Look = tuple[str, list[str], list[tuple[Video, float | None]]]
+"""What the files hold, in words; why some cannot be used; the duration that each of the others has."""
+
+
+def _look_at_features(config: Config, videos: Iterable[Video]) -> Look:
+    data, store = config.data, FeatureStore(config.data)
+    unusable, steps = list[str](), list[tuple[Video, int]]()
+    for video in videos:
+        try:
+            steps.append((video, store.read(video.id).shape[1]))
+        except DataError as error:
+            unusable.append(str(error))
+    if not steps:
+        return f"features of {data.channels} channels", unusable, []
+    lengths = [count for _, count in steps]
+    content = f"features of {data.channels} channels, {min(lengths)} to {max(lengths)} steps"
+    covered: Callable[[Video, int], float]
+    if data.stride_frames is not None:
+        offset, stride = data.offset_frames, data.stride_frames
+
+        def covered(video: Video, count: int) -> float:
+            fps = data.fps or video.fps
+            assert fps is not None, "the data set has refused this already"
+            return (offset + count * stride) / fps
+    elif min(lengths) == max(lengths):
+        # Resized to one length, they do not tell their duration.
+        return f"{content}, whatever the duration", unusable, []
+    else:
+        step_s = float(np.median([video.duration_s / count for video, count in steps]))
+        content += f", one for {step_s:.3f} s"
+
+        def covered(video: Video, count: int) -> float:
+            return count * step_s
+
+    return content, unusable, [(video, covered(video, count)) for video, count in steps]
+
+
+def _look_at_videos(config: Config, videos: Iterable[Video]) -> Look:
+    data = config.data
+    unusable, durations = list[str](), list[tuple[Video, float | None]]()
+    rates: Counter[str] = Counter()
+    for video in videos:
+        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
+        try:
+            if path is None:
+                raise DataError(f"{video.id}: its file is gone")
+            duration_s, rate = _header(path)
+        except DataError as error:
+            unusable.append(str(error))
+            continue
+        rates[rate] += 1
+        durations.append((video, duration_s))
+    shown = ", ".join(f"{count} at {rate}" for rate, count in rates.most_common(3))
+    return f"videos, {shown}" if shown else "videos", unusable, durations
+
+
+def _header(path: Path) -> tuple[float | None, str]:
+    """Return the duration and the frame rate that a video's header states; decoding it all would take hours."""
+    try:
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: has no video stream")
+            rate = container.streams.video[0].average_rate
+            duration_s = None if container.duration is None else container.duration / av.time_base
+            return duration_s, "an unknown rate" if rate is None else f"{float(rate):.4g} frames/s"
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be opened as a video ({error.strerror})") from None
+
+
+def _check_classifier(config: Config, test: VideoDataset) -> ClassifierCheck:
+    name = config.postprocess.class_scores
+    if name is None:
+        raise DataError("postprocess.class_scores is not set; name a score file, or set postprocess.classes")
+    scores = read_class_scores(config.data.path(name), test.classes)
+    lacking = scores.missing(video.id for video in test.videos)
+    known = set(lacking)
+    covered = [video for video in test.videos if video.id not in known]
+    hits = [_is_right(scores, video) for video in covered if video.actions]
+    return ClassifierCheck(
+        name=name.name,
+        lacking=tuple(lacking),
+        others=len(scores.rows) + len(scores.foreign) - len(covered),
+        top1=float(np.mean(hits)) if hits else None,
+    )
+
+
+def _is_right(scores: ClassScores, video: Video) -> bool:
+    best = scores.classes[int(scores.of(video.id).argmax())]
+    return any(action.label == best for action in video.actions)
+
+
+def _subset_text(check: SubsetCheck) -> str:
+    return (
+        f"{check.used} of {check.listed} videos of {', '.join(check.subsets)} "
+        f"({check.blocked} blocked, {len(check.missing)} without a file), {check.actions} actions"
+    )
