@@ -1,21 +1,26 @@
 """Inference: samples in, detections per video out. All proposals of the dense grid are judged (etad-spec section 7)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
-from etad.data.dataset import VideoDataset, gather_clips, load
+from etad.data.dataset import VideoDataset, load
+from etad.data.raw_clips import gather_clips
 from etad.detection_log import DetectionLog
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
+from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.etad import Etad, encode_snippets
+from etad.placement import Placement
 from etad.postprocess import (
     AGNOSTIC_CLASSES,
     ClassScores,
@@ -88,28 +93,37 @@ class Detecting:
         model: on its device; it is put into evaluation mode.
         config: the experiment.
         listeners: are told of the phases encode and detect.
+        placement: moves frames to the device; None: the real one.
     """
 
-    def __init__(self, model: Etad, config: Config, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(
+        self, model: Etad, config: Config, listeners: Sequence[Listener] = (), placement: Placement | None = None
+    ) -> None:
         self._model = model.eval()
         self._listeners = tuple(listeners)
         self._config = config
         self._device = next(model.parameters()).device
         self._grid = dense_grid(config.data.length, config.model.detector.max_duration).to(self._device)
+        self._placement = placement or Placement(self._device)
+        self._encode: Callable[..., Tensor] | None = model.feature_extractor
+        self._frames_on_host = config.efficiency.frames_on == "host" and self._encode is not None
+        if config.efficiency.compile:
+            compile_parts(model)
+        if model.feature_extractor is not None and config.efficiency.cuda_graphs and self._device.type == "cuda":
+            self._encode = GraphedForward(model.feature_extractor)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> list[RawDetections]:
         """Return the raw detections of every sample of the batch."""
-        features = batch.input_.to(self._device)
-        precision = self._config.step.precision
-        with torch.autocast(self._device.type, dtype=AUTOCAST_DTYPE[precision], enabled=precision != "fp32"):
-            if self._model.feature_extractor is not None:
-                with announced(self._listeners, Phase.ENCODE):
-                    features = encode_snippets(self._model.feature_extractor, features, self._config.step.chunk)
-            with announced(self._listeners, Phase.DETECT):
-                output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
-                classifier = self._model.snippet_classifier
-                classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
+        features = batch.input_ if self._frames_on_host else batch.input_.to(self._device)
+        if self._encode is not None:
+            with announced(self._listeners, Phase.ENCODE), self._autocast():
+                features = encode_snippets(self._encode, features, self._config.step.chunk, self._placement)
+        detector_in_fp32 = self._config.efficiency.detector_precision == "fp32"
+        with announced(self._listeners, Phase.DETECT), nullcontext() if detector_in_fp32 else self._autocast():
+            output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
+            classifier = self._model.snippet_classifier
+            classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
         segments, scores = output.segments.cpu().numpy(), output.scores.cpu().numpy()
         maps = output.boundary_maps.cpu().numpy()
         by_position = None if classes is None else classes.transpose(1, 2).cpu().numpy()
@@ -125,6 +139,10 @@ class Detecting:
             )
             for row in range(len(batch))
         ]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        precision = self._config.step.precision
+        return torch.autocast(self._device.type, dtype=AUTOCAST_DTYPE[precision], enabled=precision != "fp32")
 
 
 def infer(

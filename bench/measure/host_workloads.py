@@ -13,7 +13,8 @@ from bench.meters.clock import Stopwatch
 from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
-from etad.data.dataset import VideoDataset, epoch_batches, gather_clips, load, train_dataset
+from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
+from etad.data.raw_clips import gather_clips
 from etad.errors import DataError
 from etad.postprocess import ClassScores, RawDetections, to_detections
 from etad.proposals import dense_grid

@@ -17,6 +17,7 @@ from etad.data.annotations import Video, load_annotations, load_blocked
 from etad.data.batch import Batch, Sample
 from etad.data.decoded import read_through
 from etad.data.features import FeatureStore, resize_features
+from etad.data.raw_clips import RawClips, gather_clips
 from etad.data.windows import actions_in_view, cut, targets, windows
 from etad.errors import ConfigError, DataError, NothingToDoError, UserError
 from etad.seeding import stream
@@ -169,8 +170,8 @@ class VideoDataset(Dataset[Sample]):
         features = store.read(video.id)
         return resize_features(features, length), *self._covered_seconds(video, features.shape[1])
 
-    def _frames(self, video: Video) -> Tensor:
-        """Return clips uint8 ``[N, 3, T, H, W]``."""
+    def _frames(self, video: Video) -> Tensor | RawClips:
+        """Return clips uint8 ``[N, 3, T, H, W]``, or what they are made of on the device."""
         data = self._config.data
         path = videos.find_video(data.path(data.folder), data.pattern, video.id)
         if path is None:
@@ -188,9 +189,12 @@ class VideoDataset(Dataset[Sample]):
             return videos.read_snippets(path, data.length, data.frames)
         return read_through(data.decoded, path, data.length, data.frames)
 
-    def _clips(self, video: Video, frames: Tensor, index: Tensor) -> Tensor:
+    def _clips(self, video: Video, frames: Tensor, index: Tensor) -> Tensor | RawClips:
         data = self._config.data
         generator = stream(self._config.train.seed, self._epoch, video.id, "augment")
+        if self._training and data.augment_on == "device":
+            height, width = frames.shape[-2:]
+            return RawClips(frames, index, transforms.draw(height, width, data.frames, generator, training=True))
         return gather_clips(transforms.transform(frames, data.frames, generator, training=self._training), index)
 
 
@@ -211,24 +215,6 @@ def train_dataset(config: Config) -> VideoDataset:
 def test_dataset(config: Config) -> VideoDataset:
     """Return the test samples of an experiment. Raises as ``VideoDataset`` does."""
     return VideoDataset(config, training=False)
-
-
-def gather_clips(frames: Tensor, index: Tensor) -> Tensor:
-    """Arrange the distinct frames of a video as snippets.
-
-    Args:
-        frames: ``[F, 3, H, W]``.
-        index: frame number of every frame of every snippet, int64 ``[N, T]``.
-
-    Returns:
-        Clips ``[N, 3, T, H, W]``.
-    """
-    snippets, clip_frames = index.shape
-    clips = frames.new_empty((snippets, frames.shape[1], clip_frames, *frames.shape[2:]))
-    # One snippet at a time, because gathering all at once would hold the clips twice.
-    for clip, numbers in zip(clips, index, strict=True):
-        clip.copy_(frames[numbers].transpose(0, 1))
-    return clips
 
 
 def ground_truth(annotated: Sequence[Video], classes: Sequence[str]) -> GroundTruth:
