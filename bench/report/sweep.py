@@ -10,8 +10,11 @@ import pandas as pd
 from pydantic import JsonValue
 
 from bench.record import Metric, Record
-from bench.report.tables import MIB, align
+from bench.report.memory import fits
+from bench.report.tables import MIB, align, format_value
+from bench.report.units import format_seconds
 from bench.sweep.cells import SweepCell
+from bench.sweep.estimate import Estimate
 
 Format = Literal["table", "md", "json", "csv"]
 
@@ -35,8 +38,8 @@ class Shown:
 
 SHOWN = {
     "memory": (
-        Shown("requested_peak_bytes", "requested [MiB]", MIB, 1),
         Shown("allocated_peak_bytes", "allocated [MiB]", MIB, 1),
+        Shown("requested_peak_bytes", "requested [MiB]", MIB, 1),
         Shown("reserved_peak_bytes", "reserved [MiB]", MIB, 1),
         Shown("process_peak_bytes", "process [MiB]", MIB, 1),
         Shown("margin_bytes", "margin [MiB]", MIB, 1),
@@ -64,7 +67,7 @@ def headline(record: Record) -> str:
     for shown in SHOWN[record.suite]:
         metric = record.metrics.get(shown.metric)
         if metric is not None and metric.value is not None:
-            return f"{shown.title} {_interval(shown, metric)}"
+            return f"{shown.title} {_value(shown, record, metric)}"
     return ""
 
 
@@ -87,6 +90,61 @@ def format_sweep(cells: Sequence[SweepCell], records: Mapping[str, Record], form
     if form == "csv":
         return _as_csv(by_part)
     return "\n\n".join(_part_table(part, rows, form) for part, rows in by_part.items())
+
+
+def format_estimates(expected: Sequence[Estimate], predicted_for: str, form: Format) -> str:
+    """Return what is expected of cells as text.
+
+    Args:
+        expected: the cells.
+        predicted_for: the GPU that memory is predicted for.
+        form: see :data:`Format`; json and csv have the raw numbers.
+    """
+    if form in ("json", "csv"):
+        frame = pd.DataFrame([_raw(estimate) for estimate in expected])
+        return frame.to_csv(index=False).rstrip("\n") if form == "csv" else frame.to_json(orient="records", indent=1)
+    lines = [["cell", "so far", "reserved [MiB]", "fits", "time"], *(_line(estimate) for estimate in expected)]
+    if all(line[3] == "-" for line in lines[1:]):
+        lines = [[*line[:3], line[4]] for line in lines]
+    times = [estimate.duration_s for estimate in expected if estimate.status is None]
+    known = [time_s for time_s in times if time_s is not None]
+    total = f"{format_seconds(sum(known))} one after the other" if known else "unknown"
+    unknown = f", and {len(times) - len(known)} of unknown duration" if known and len(known) < len(times) else ""
+    notes = [
+        f"reserved: predicted for {predicted_for}, not validated; a..b: without and with a bound of cuDNN's scratch",
+        "time: median over records of the same cell with any seed",
+        f"{len(times)} cells without a record: {total}{unknown}",
+    ]
+    if form == "md":
+        return "\n".join([*_markdown(lines), "", *(f"- {note}" for note in notes)])
+    return "\n".join([*align(lines), *notes])
+
+
+def _line(estimate: Estimate) -> list[str]:
+    reserved = estimate.memory.metrics.get("reserved_peak_bytes")
+    fit = fits(estimate.memory)
+    return [
+        estimate.cell.label,
+        estimate.status or "-",
+        "unknown" if reserved is None else format_value(reserved),
+        fit or "-",
+        "unknown" if estimate.duration_s is None else format_seconds(estimate.duration_s),
+    ]
+
+
+def _raw(estimate: Estimate) -> dict[str, object]:
+    reserved = estimate.memory.metrics.get("reserved_peak_bytes")
+    return {
+        "cell_id": estimate.cell.cell_id,
+        "part": estimate.cell.part,
+        **estimate.cell.chosen[estimate.cell.part],
+        "status": estimate.status,
+        "predicted_reserved_peak_bytes": None if reserved is None else reserved.value,
+        "predicted_reserved_peak_bytes_high": None if reserved is None else reserved.high,
+        "fits": fits(estimate.memory),
+        "duration_s": estimate.duration_s,
+        "command": estimate.cell.cell.command,
+    }
 
 
 def part_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -130,6 +188,11 @@ def _part_table(title: str, rows: Sequence[Row], form: Format) -> str:
     return "\n".join([title, *(f"  {line}" for line in (*align(lines), *notes))])
 
 
+def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    header, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return [header, "|" + " --- |" * len(lines[0]), *body]
+
+
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[str, str], ...], list[Record]]:
     """Return the records by the axis values that they share; the seed is no axis."""
     grouped: dict[tuple[tuple[str, str], ...], list[Record]] = {}
@@ -155,18 +218,20 @@ def _text_rows(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _cell(shown: Shown, records: Sequence[Record], spread: float | None) -> str:
-    metrics = [record.metrics[shown.metric] for record in records if shown.metric in record.metrics]
-    known = [metric for metric in metrics if metric.value is not None]
+    metrics = [(record, record.metrics[shown.metric]) for record in records if shown.metric in record.metrics]
+    known = [(record, metric) for record, metric in metrics if metric.value is not None]
     if len(known) == 1:
-        return _interval(shown, known[0])
+        return _value(shown, *known[0])
     if not known:
         return "-"
-    mean = sum(metric.value or 0 for metric in known) / len(known)
+    mean = sum(metric.value or 0 for _, metric in known) / len(known)
     return f"{shown.number(mean)} ± {shown.number(spread or 0.0)}"
 
 
-def _interval(shown: Shown, metric: Metric) -> str:
-    """Return a value; where it has bounds, these: "2829.1..3221.0"."""
+def _value(shown: Shown, record: Record, metric: Metric) -> str:
+    """Return what was measured, or between which bounds the prediction lies: "2829.1..3221.0"."""
+    if record.kind == "measured":
+        return shown.number(metric.value or 0)
     bounds = [metric.value if bound is None else bound for bound in (metric.low, metric.high)]
     return "..".join(dict.fromkeys(shown.number(bound) for bound in bounds if bound is not None))
 

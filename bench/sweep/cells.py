@@ -14,8 +14,8 @@ from bench.environment import Environment
 from bench.measure.cells import KNOBS, Cell, overrides_of, without_effect
 from bench.record import cell_id
 from bench.sweep.file import Choice, Part, SweepFile, combinations
-from bench.sweep.suites import SUITES, Asked
-from etad.config import Config, Section, load_config
+from bench.sweep.suites import SUITES, Asked, SuiteOptions
+from etad.config import Config, load_config
 from etad.errors import ConfigError, NothingToDoError
 
 SEED = "train.seed"
@@ -39,7 +39,7 @@ class SweepCell:
     chosen: dict[str, dict[str, JsonValue]]
     suite: str
     cell: Cell
-    options: Section
+    options: SuiteOptions
     asked: Asked
     timeout_s: float
     workers: int
@@ -127,10 +127,10 @@ def _all_cells(
                 suite=part.suite,
                 cell=Cell(
                     config=config,
-                    inference=bool(getattr(options, "inference", False)),
+                    inference=options.inference,
                     chosen={},
                     command=_command(part.suite, suite.arguments(options), name, [*fixed, *own]),
-                    warnings=tuple(_without_effect(combination.chosen, config, options)),
+                    warnings=tuple(_without_effect(combination.chosen, config, options.inference)),
                 ),
                 options=options,
                 asked=suite.asked(options, environment),
@@ -139,7 +139,7 @@ def _all_cells(
             )
 
 
-def _options(where: str, model: type[Section], part: Part, chosen: Choice) -> Section:
+def _options(where: str, model: type[SuiteOptions], part: Part, chosen: Choice) -> SuiteOptions:
     for option in part.options:
         if option not in model.model_fields:
             raise ConfigError(f"{where}.options.{option}: unknown key; {_hint(option, model.model_fields)}")
@@ -151,7 +151,7 @@ def _options(where: str, model: type[Section], part: Part, chosen: Choice) -> Se
         raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def _settings(where: str, chosen: Choice, base: Config, options: type[Section]) -> Iterator[str]:
+def _settings(where: str, chosen: Choice, base: Config, options: type[SuiteOptions]) -> Iterator[str]:
     for axis, value in chosen.items():
         if axis in KNOBS:
             yield from overrides_of(axis, _text(value), base)
@@ -189,10 +189,10 @@ def _command(suite: str, arguments: Sequence[str], name: str, assignments: Seque
     return shlex.join([*line, *(word for assignment in assignments for word in ("--set", assignment))])
 
 
-def _without_effect(chosen: Choice, config: Config, options: Section) -> Iterator[str]:
+def _without_effect(chosen: Choice, config: Config, inference: bool) -> Iterator[str]:
     by_setting = {setting: knob for knob, setting in KNOBS.items()}
     knobs = [by_setting.get(axis, axis) for axis in chosen]
-    return without_effect(knobs, config, bool(getattr(options, "inference", False)))
+    return without_effect(knobs, config, inference)
 
 
 def _hint(key: str, valid: Iterable[str]) -> str:

@@ -109,6 +109,8 @@ def run_cells(
 
 def run_one(cell: SweepCell, folder: Path, environment: Environment) -> Record:
     """Run one cell in a process of its own and return its record, whatever became of it."""
+    # What the profiler's library tells on stderr is for its own developers; it reads this when it is loaded.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     started_at = datetime.now(UTC)
     try:
         outcome = run_isolated(_in_child, cell, folder / cell.cell_id, timeout_s=cell.timeout_s)
@@ -150,11 +152,11 @@ def check_data(cells: Sequence[SweepCell]) -> None:
     Raises:
         UserError: of the first such cell.
     """
-    checked: set[tuple[str, str]] = set()
+    checked: set[tuple[str, str, str]] = set()
     for cell in cells:
-        key = (cell.suite, cell.cell.config.data.model_dump_json())
+        key = (cell.suite, cell.cell.config.data.model_dump_json(), cell.options.model_dump_json())
         if key not in checked:
-            SUITES[cell.suite].check(cell.cell.config)
+            SUITES[cell.suite].check(cell.cell.config, cell.options)
             checked.add(key)
 
 

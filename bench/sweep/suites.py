@@ -10,29 +10,76 @@ from typing import Any, Literal, Protocol
 from bench.environment import Environment, collect_environment, device_slug, slug
 from bench.fit import Target
 from bench.hardware import load_profile
+from bench.measure.accuracy import measure_accuracy
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome
+from bench.measure.memory_cpu import CLASSES, cpu_record, measure_cell
 from bench.measure.memory_prediction import DEFAULT_CAPABILITY, predict_cell, prediction_record
+from bench.measure.throughput import Limits, count_cell, gpu_name, throughput_record, time_cell
 from bench.record import Kind, Record
-from etad.config import Config, Section
+from etad.config import Config, Positive, PositiveFloat, Section
+from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device
+from etad.runs import parts
 
 
-class MemoryOptions(Section):
+class SuiteOptions(Section):
+    """Options of a suite: what its command asks for besides the experiment."""
+
+    @property
+    def inference(self) -> bool:
+        """Whether detection is looked at instead of training."""
+        return False
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the cell's network runs on a GPU where there is one."""
+        return False
+
+
+class MemoryOptions(SuiteOptions):
     """Options of ``etad-bench memory``."""
 
     device: Literal["predict", "cpu"] = "predict"
     hardware: str | None = None
-    inference: bool = False
+    what: Literal["train", "infer"] = "train"
+
+    @property
+    def inference(self) -> bool:
+        """See :class:`SuiteOptions`."""
+        return self.what == "infer"
 
 
-class AccuracyOptions(Section):
+class ThroughputOptions(SuiteOptions):
+    """Options of ``etad-bench throughput``."""
+
+    what: Literal["train", "infer", "data", "post"] = "train"
+    device: str = "auto"
+    real_data: bool = False
+    min_time_s: PositiveFloat = 5.0
+    rounds: Positive = 10
+    max_time_s: PositiveFloat = 120.0
+
+    @property
+    def inference(self) -> bool:
+        """See :class:`SuiteOptions`."""
+        return self.what == "infer"
+
+    @property
+    def wants_gpu(self) -> bool:
+        """See :class:`SuiteOptions`."""
+        return self.device != "cpu" and self.what in ("train", "infer")
+
+
+class AccuracyOptions(SuiteOptions):
     """Options of ``etad-bench accuracy``."""
 
     device: str = "auto"
 
-
-Options = MemoryOptions | AccuracyOptions
+    @property
+    def wants_gpu(self) -> bool:
+        """See :class:`SuiteOptions`."""
+        return self.device != "cpu"
 
 
 @dataclass(frozen=True)
@@ -54,7 +101,7 @@ class Suite(Protocol):
     """One suite."""
 
     @property
-    def options(self) -> type[Section]:
+    def options(self) -> type[SuiteOptions]:
         """The model of its options."""
 
     @property
@@ -67,7 +114,7 @@ class Suite(Protocol):
     def arguments(self, options: Any) -> list[str]:
         """Return the options as words of the suite's command."""
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config, options: Any) -> None:
         """Find a user's mistake before any cell runs.
 
         Raises:
@@ -87,8 +134,6 @@ class Memory:
     def asked(self, options: MemoryOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
         if options.device == "cpu":
-            from bench.measure.memory_cpu import CLASSES
-
             measurement = {"inference": options.inference, "device": "cpu", "classes": CLASSES}
             return Asked("measured", measurement, device_slug(environment))
         target = _target(options)
@@ -105,7 +150,7 @@ class Memory:
         hardware = ["--hardware", options.hardware] if options.hardware else []
         return ["--device", options.device, *hardware, *(["--inference"] if options.inference else [])]
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config, options: MemoryOptions) -> None:
         """Memory needs no data."""
 
     def run(self, cell: Cell, options: MemoryOptions, folder: Path) -> Record:
@@ -114,8 +159,6 @@ class Memory:
         environment = collect_environment()
         facts = environment.model_dump(mode="json")
         if options.device == "cpu":
-            from bench.measure.memory_cpu import cpu_record, measure_cell
-
             memory = measure_cell(cell.config, cell.inference)
             done = Outcome("ok", memory, "", started_at, perf_counter() - begun)
             return cpu_record(cell, done, facts, device_slug(environment))
@@ -123,6 +166,42 @@ class Memory:
         prediction = predict_cell(cell.config, cell.inference, target)
         predicted = Outcome("ok", prediction, "", started_at, perf_counter() - begun)
         return prediction_record(cell, predicted, target, facts)
+
+
+class Throughput:
+    """Time of a step, of detection, of data loading or of post-processing."""
+
+    options = ThroughputOptions
+    timeout_s = 6 * 3600.0
+
+    def asked(self, options: ThroughputOptions, environment: Environment) -> Asked:
+        """See :class:`Suite`."""
+        measurement = {"what": options.what, "real_data": options.real_data}
+        return Asked("measured", measurement, device_slug(environment, gpu_name(environment, options.device)))
+
+    def arguments(self, options: ThroughputOptions) -> list[str]:
+        """See :class:`Suite`."""
+        limits = ["--min-time", f"{options.min_time_s:g}", "--rounds", str(options.rounds)]
+        limits += ["--max-time", f"{options.max_time_s:g}"]
+        real = ["--real-data"] if options.real_data else []
+        return ["--what", options.what, "--device", options.device, *limits, *real]
+
+    def check(self, config: Config, options: ThroughputOptions) -> None:
+        """See :class:`Suite`."""
+        if options.real_data or options.what == "data":
+            _check_data(config)
+
+    def run(self, cell: Cell, options: ThroughputOptions, folder: Path) -> Record:
+        """See :class:`Suite`."""
+        started_at, begun = datetime.now(UTC), perf_counter()
+        environment = collect_environment()
+        limits = Limits(options.min_time_s, options.rounds, options.max_time_s)
+        timing = time_cell(cell.config, options.what, options.device, limits, options.real_data)
+        # Counted when the time is taken, so that it cannot disturb.
+        counts = count_cell(cell.config, options.what) if options.what in ("train", "infer") else None
+        done = Outcome("ok", timing, "", started_at, perf_counter() - begun)
+        measurement = self.asked(options, environment).measurement
+        return throughput_record(cell, done, counts, measurement, environment, options.device, limits)
 
 
 class Accuracy:
@@ -133,27 +212,27 @@ class Accuracy:
 
     def asked(self, options: AccuracyOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        return Asked("measured", {}, device_slug(environment))
+        return Asked("measured", {}, device_slug(environment, gpu_name(environment, options.device)))
 
     def arguments(self, options: AccuracyOptions) -> list[str]:
         """See :class:`Suite`."""
         return ["--device", options.device]
 
-    def check(self, config: Config) -> None:
-        """See :class:`Suite`: annotations and files have to be there."""
-        from etad.data.dataset import train_dataset
-        from etad.runs import parts
-
-        train_dataset(parts(config, Path())[0][0])
+    def check(self, config: Config, options: AccuracyOptions) -> None:
+        """See :class:`Suite`."""
+        _check_data(config)
 
     def run(self, cell: Cell, options: AccuracyOptions, folder: Path) -> Record:
         """See :class:`Suite`."""
-        from bench.measure.accuracy import measure_accuracy
-
         return measure_accuracy(cell.config, folder, World(0, 1, choose_device(options.device)), cell.command)
 
 
-SUITES: Mapping[str, Suite] = {"memory": Memory(), "accuracy": Accuracy()}
+SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "accuracy": Accuracy()}
+
+
+def _check_data(config: Config) -> None:
+    """Find missing annotations and files."""
+    train_dataset(parts(config, Path())[0][0])
 
 
 def _target(options: MemoryOptions) -> Target | None:

@@ -1,0 +1,118 @@
+"""What cells will take before they run: memory predicted for a GPU, time from the records so far."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bench.environment import Environment
+from bench.fit import Target
+from bench.measure.isolation import Outcome, run_all, usable_cores
+from bench.measure.memory_prediction import (
+    MOST_WORKERS,
+    TIMEOUT_S,
+    CellPrediction,
+    predict_cell,
+    prediction_record,
+)
+from bench.record import Record
+from bench.statistics import median
+from bench.store import ResultStore
+from bench.sweep.cells import SweepCell
+from bench.sweep.run import Done, Plan, failed
+from etad.progress import progress
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of a cell.
+
+    Attributes:
+        cell: the cell.
+        status: of its record so far; None: there is none.
+        memory: record of its predicted memory, as of ``etad-bench memory``.
+        duration_s: median over records of the same cell with other seeds; None: not known.
+    """
+
+    cell: SweepCell
+    status: str | None
+    memory: Record
+    duration_s: float | None
+
+
+def estimates(
+    cells: Sequence[SweepCell], plan: Plan, store: ResultStore, target: Target | None, environment: Environment
+) -> list[Estimate]:
+    """Return what is expected of every cell.
+
+    Args:
+        cells: of the sweep.
+        plan: which of them have a record.
+        store: the records so far.
+        target: the GPU to predict for; None: the rules of an A100.
+        environment: of this machine.
+    """
+    durations = _durations(store)
+    statuses = {cell.cell_id: record.status for cell, record in plan.kept}
+    memories = predicted_memory(cells, target, environment)
+    return [
+        Estimate(cell, statuses.get(cell.cell_id), memory, durations.get(_question(cell)))
+        for cell, memory in zip(cells, memories, strict=True)
+    ]
+
+
+def predicted_memory(cells: Sequence[SweepCell], target: Target | None, environment: Environment) -> list[Record]:
+    """Return the record of every cell's predicted memory; cells that differ in their seed only share a prediction."""
+    first = {_experiment(cell): cell for cell in reversed(cells)}
+    calls = [(cell.cell.config, cell.cell.inference, target) for cell in first.values()]
+    workers = min(usable_cores(), MOST_WORKERS)
+    outcomes: Iterator[Outcome[CellPrediction]] = run_all(predict_cell, calls, TIMEOUT_S, workers)
+    facts = environment.model_dump(mode="json")
+    found = {}
+    for (key, cell), outcome in zip(first.items(), progress(outcomes, "memory", len(calls), "cell"), strict=True):
+        found[key] = prediction_record(cell.cell, outcome, target, facts)
+    return [found[_experiment(cell)] for cell in cells]
+
+
+def skipped(cells: Sequence[SweepCell], target: Target, environment: Environment) -> Iterator[Done]:
+    """Yield the cells that are predicted not to fit, each with a record that says why.
+
+    What runs on the CPU, or runs nothing, always fits.
+    """
+    candidates = [cell for cell in cells if cell.options.wants_gpu]
+    for cell, memory in zip(candidates, predicted_memory(candidates, target, environment), strict=True):
+        if memory.status == "oom" and memory.failure is not None:
+            reason = Outcome[Record]("error", None, memory.failure.message, datetime.now(UTC), 0.0)
+            record = failed(cell, reason, environment, "skipped")
+            yield cell, record.model_copy(update={"device": target.device})
+
+
+def _durations(store: ResultStore) -> dict[str, float]:
+    """Return by question the median duration of the records that answered it, whatever the seed."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for _, record in store.scan():
+        if isinstance(record, Record) and record.succeeded:
+            found[_key(record.suite, record.kind, record.device, record.config, record.measurement)].append(
+                record.duration_s
+            )
+    return {key: median(values) for key, values in found.items()}
+
+
+def _question(cell: SweepCell) -> str:
+    asked = cell.asked
+    return _key(cell.suite, asked.kind, asked.device, cell.cell.config.resolved(), asked.measurement)
+
+
+def _key(suite: str, kind: str, device: str, config: Mapping[str, object], measurement: Mapping[str, object]) -> str:
+    return json.dumps([suite, kind, device, _without_seed(config), measurement], sort_keys=True)
+
+
+def _experiment(cell: SweepCell) -> str:
+    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.inference], sort_keys=True)
+
+
+def _without_seed(config: Mapping[str, object]) -> dict[str, object]:
+    train = config["train"]
+    assert isinstance(train, dict)
+    return {**config, "train": {**train, "seed": None}}
