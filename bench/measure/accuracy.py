@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.cuda import get_device_name
 
 from bench.environment import collect_environment, device_slug
 from bench.measure.data_check import DataCheck, check_data
@@ -135,7 +136,7 @@ def measure_accuracy(
         status="ok",
         kind="measured",
         suite="accuracy",
-        device=device_slug(environment),
+        device=device_slug(environment, get_device_name(world.device) if world.device.type == "cuda" else None),
         config=config.resolved(),
         measurement={**entry.measurement()},
         metrics={**_accuracy(outcomes), **_times(outcomes, entry), **_counts(outcomes), **_data(checks)},

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from bench.environment import Environment, collect_environment, device_slug, slug
 from bench.fit import Target
 from bench.hardware import load_profile
-from bench.measure.accuracy import measure_accuracy
+from bench.measure.accuracy import check_parts, measure_accuracy
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome
 from bench.measure.memory_cpu import CLASSES, cpu_record, measure_cell
@@ -18,9 +18,8 @@ from bench.measure.memory_prediction import DEFAULT_CAPABILITY, predict_cell, pr
 from bench.measure.throughput import Limits, count_cell, gpu_name, throughput_record, time_cell
 from bench.record import Kind, Record
 from etad.config import Config, Positive, PositiveFloat, Section
-from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device
-from etad.runs import parts
+from etad.errors import DataError
 
 
 class SuiteOptions(Section):
@@ -231,8 +230,13 @@ SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "
 
 
 def _check_data(config: Config) -> None:
-    """Find missing annotations and files."""
-    train_dataset(parts(config, Path())[0][0])
+    """Find missing annotations and files.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    if errors := [error for check in check_parts(config, files=0) for error in check.errors]:
+        raise DataError("; ".join(dict.fromkeys(errors)))
 
 
 def _target(options: MemoryOptions) -> Target | None:
