@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.environment import collect_environment, device_slug
+from bench.environment import Code, collect_environment, device_slug
 from bench.record import Metric, Record
 from bench.statistics import bootstrap_interval, median
 from bench.store import ResultStore
@@ -48,10 +48,14 @@ class Checkout:
     Attributes:
         folder: where they are.
         name: the revision, for the reader.
+        commit: its full SHA; the commit that the working tree is based on.
+        dirty: whether tracked files differ from it.
     """
 
     folder: Path
     name: str
+    commit: str
+    dirty: bool
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def run_gate(plan: Plan, repository: Path, shown: Callable[[Iterator[Turn]], Ite
             for side, taken in shown(take_turns(pair, plan.benchmarks, plan.rounds, found.notes)):
                 for name, seconds in taken.items():
                     samples[side].setdefault(name, []).append(seconds)
-            found.base.extend(benchmark_records(samples[0], plan.command, started_at))
-            found.head.extend(benchmark_records(samples[1], plan.command, started_at))
+            for checkout, taken_by, records in zip(pair, samples, (found.base, found.head), strict=True):
+                records.extend(benchmark_records(checkout, taken_by, plan.command, started_at))
     return found
 
 
@@ -131,18 +135,19 @@ def checkouts(repository: Path, base: str, head: str | None) -> Iterator[tuple[C
     with ExitStack() as stack:
         found = [stack.enter_context(_worktree(root, revision)) for revision in (base, head) if revision is not None]
         if head is None:
-            found.append(Checkout(root, "working tree"))
+            dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+            found.append(Checkout(root, "working tree", _commit(root, "HEAD"), dirty))
         yield found[0], found[1]
 
 
 @contextmanager
 def _worktree(root: Path, revision: str) -> Iterator[Checkout]:
-    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = _commit(root, revision)
     with tempfile.TemporaryDirectory(prefix="etad-bench-gate-") as temporary:
         folder = Path(temporary) / "checkout"
         _git(root, "worktree", "add", "--detach", "--quiet", str(folder), commit)
         try:
-            yield Checkout(folder, f"{revision} ({commit[:9]})")
+            yield Checkout(folder, f"{revision} ({commit[:9]})", commit, dirty=False)
         finally:
             _git(root, "worktree", "remove", "--force", str(folder))
 
@@ -210,9 +215,12 @@ def run_benchmarks(checkout: Checkout, folder: Path) -> tuple[dict[str, float], 
     return {item["name"]: item["stats"]["min"] for item in tree["benchmarks"]}, failure
 
 
-def benchmark_records(samples: Mapping[str, Sequence[float]], command: str, started_at: datetime) -> list[Record]:
+def benchmark_records(
+    checkout: Checkout, samples: Mapping[str, Sequence[float]], command: str, started_at: datetime
+) -> list[Record]:
     """Return a record a benchmark: ``round_s``, with one sample of each process."""
-    environment = collect_environment()
+    code = Code(git_sha=checkout.commit, git_dirty=checkout.dirty)
+    environment = collect_environment().model_copy(update={"code": code})
     return [
         Record(
             status="ok",
@@ -261,12 +269,18 @@ def _environment_of(checkout: Checkout) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def _commit(root: Path, revision: str) -> str:
+    try:
+        return _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except ConfigError:
+        raise ConfigError(f"{revision}: no such revision in {root}") from None
+
+
 def _git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
     except OSError as error:
         raise ConfigError(f"git cannot be run ({error.strerror})") from None
     if done.returncode:
-        what = done.stderr.strip().splitlines()
-        raise ConfigError(f"git {' '.join(arguments)}: {what[-1] if what else 'no such revision'}")
+        raise ConfigError(f"git {arguments[0]}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
     return done.stdout.strip()

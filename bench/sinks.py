@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pandas.api.types import is_object_dtype
+
 from bench.record import Metric, Record
 from bench.store import flat, to_pandas
 from etad.errors import ConfigError
@@ -37,7 +39,9 @@ def write_parquet(records: Sequence[Record], path: str) -> int:
         ConfigError: pyarrow is not installed.
     """
     frame = to_pandas(records)
-    for name in frame.select_dtypes(object).columns:
+    for name in frame.columns:
+        if not is_object_dtype(frame[name]):
+            continue
         kinds = {type(value) for value in frame[name] if value is not None and value == value}
         if len(kinds) > 1 and not kinds <= {int, float}:
             # A column has one type: a setting that is a number here and a word there becomes a word.
