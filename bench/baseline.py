@@ -13,11 +13,12 @@ from time import perf_counter
 
 import torch
 
-from bench.compare import Compared, NotComparableError, compare_records
+from bench.compare import Compared, compare_records
 from bench.environment import collect_environment, slug
 from bench.gates import load_gates
 from bench.measure.flops import Cost, count
 from bench.measure.memory_prediction import DEFAULT_CAPABILITY, METHOD
+from bench.pairing import NotComparableError
 from bench.predict.allocator import Usage
 from bench.predict.device_rules import cuda
 from bench.predict.memory import MemoryPrediction, predict_from_trace

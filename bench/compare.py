@@ -1,36 +1,26 @@
-"""Two sets of records, and a verdict for every metric; see bench/judge.py for how one is found.
+"""Two sets of records, and a verdict for every metric.
 
-Cells pair by what was asked: suite, kind, device, measurement and config, where a setting that one side does not know
-yet has its default.
+Which cells belong together is in bench/pairing.py, how a metric is judged in bench/judge.py.
 """
 
-import contextlib
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from bench.gates import Gates
 from bench.judge import RECORD, VERDICTS, Comparison, Verdict, compare_metric
-from bench.record import Metric, Metrics, Record
-from bench.statistics import median
+from bench.pairing import NOT_COMPARABLE, NotComparableError, by_cell, cell_names, differing_settings
+from bench.record import Metric, Record
 from bench.store import flat, load_records
-from etad.config import parse_config
-from etad.errors import ConfigError, NothingToDoError, UserError
+from etad.errors import NothingToDoError
 
 UNSTEADY = ("drifting", "throttled")
 """Stability verdicts under which a difference says nothing."""
 
 REGRESSED = 1
-NOT_COMPARABLE = 4
-
-
-class NotComparableError(UserError):
-    """There is nothing to compare with, or the two sides do not belong together."""
-
-    exit_code = NOT_COMPARABLE
+MOST_NAMED = 8
+"""Settings in an error message."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +76,9 @@ def compare_records(
         NotComparableError: one side has a cell twice, or no cell is on both sides.
     """
     keys = tuple(ignored)
-    before, after = (_by_key(records, side, across_devices, keys) for records, side in ((base, "BASE"), (head, "HEAD")))
+    before, after = (by_cell(records, side, across_devices, keys) for records, side in ((base, "BASE"), (head, "HEAD")))
     everything = [*before.values(), *after.values()]
-    label = _labels(everything, keys)
+    label = cell_names(everything, keys)
     pairs = [(before[key], after[key]) for key in before if key in after]
     missing = {key: record for key, record in before.items() if key not in after}
     new = {key: record for key, record in after.items() if key not in before}
@@ -109,114 +99,11 @@ def compare_records(
         Comparison(label(record), RECORD, "", "new", "BASE does not have this cell") for record in new.values()
     ]
     if {comparison.verdict for comparison in comparisons} <= {"new", "missing"}:
+        differing = ", ".join(differing_settings(everything)[:MOST_NAMED]) or "suite or kind"
         raise NotComparableError(
-            f"BASE and HEAD have no cell in common; they differ in {', '.join(_differing(everything)) or 'the suite'}"
-            " (--ignore KEY compares across a setting)"
+            f"BASE and HEAD have no cell in common; they differ in {differing} (--ignore KEY compares across a setting)"
         )
     return Compared(tuple(comparisons), tuple(_environment_notes(pairs)))
-
-
-# Pairing ------------------------------------------------------------------------------------------------------------
-
-
-class _Key(NamedTuple):
-    """What was asked, as text, and of which device; "" where the device does not count."""
-
-    cell: str
-    device: str
-
-
-def _by_key(records: Sequence[Record], side: str, across_devices: bool, ignored: Sequence[str]) -> dict[_Key, Record]:
-    found: dict[_Key, list[Record]] = defaultdict(list)
-    for record in records:
-        found[_Key(_cell(record, ignored), "" if across_devices else record.device)].append(record)
-    for same in found.values():
-        if len(same) > 1 and not ignored:
-            first, second, *_ = same
-            raise NotComparableError(
-                f"{side} has two records for one cell: {first.device}/{first.suite}/{first.cell_id} and "
-                f"{second.device}/{second.suite}/{second.cell_id}; give a folder with one of them"
-            )
-    return {key: _pooled(same) for key, same in found.items()}
-
-
-def _pooled(records: Sequence[Record]) -> Record:
-    """Return one record for several: its metrics have the value of each as a sample."""
-    if len(records) == 1:
-        return records[0]
-    # What failed has no values; the rest still tells of the cell.
-    useful = [record for record in records if record.succeeded] or records
-    phases = {phase: _pooled_metrics([record.phases.get(phase, {}) for record in useful]) for phase in useful[0].phases}
-    metrics = _pooled_metrics([record.metrics for record in useful])
-    return useful[0].model_copy(update={"metrics": metrics, "phases": phases})
-
-
-def _pooled_metrics(several: Sequence[Metrics]) -> Metrics:
-    pooled: Metrics = {}
-    for name, metric in several[0].items():
-        values = [metrics[name].value for metrics in several if name in metrics]
-        known = [value for value in values if value is not None]
-        if len(set(known)) == 1:
-            pooled[name] = metric.model_copy(update={"samples": tuple(known)})
-        elif known:
-            pooled[name] = Metric(value=median(known), unit=metric.unit, samples=tuple(known))
-    return pooled
-
-
-def _cell(record: Record, ignored: Sequence[str]) -> str:
-    config: Mapping[str, Any] = record.config
-    # What is not an experiment of this version pairs with its equal.
-    with contextlib.suppress(ConfigError):
-        # A setting that came after the record was written gets the default, which is what ran then.
-        config = parse_config(config, "record").resolved()
-    asked = flat("config", config) | flat("measurement", record.measurement)
-    kept = {
-        key: value
-        for key, value in asked.items()
-        if not any(_is_below(key.partition(".")[2], name) for name in ignored)
-    }
-    return json.dumps([record.suite, record.kind, kept], sort_keys=True)
-
-
-def _is_below(setting: str, name: str) -> bool:
-    return setting == name or setting.startswith(f"{name}.")
-
-
-def _labels(records: Sequence[Record], ignored: Sequence[str]) -> Callable[[Record], str]:
-    """Return a function that names a cell: suite, config, device if there are several, and what else tells it apart."""
-    alike: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        alike[record.suite, _name(record)].append(record)
-    differing = {
-        group: [key for key in _differing(members) if not any(_is_below(key, name) for name in ("device", *ignored))]
-        for group, members in alike.items()
-    }
-    several_devices = len({record.device for record in records}) > 1
-
-    def label(record: Record) -> str:
-        settings = _settings(record)
-        parts = [record.suite, _name(record)]
-        parts += [f"{key.rpartition('.')[2]}={settings.get(key)}" for key in differing[record.suite, _name(record)]]
-        return " ".join([*parts, *(["on", record.device] if several_devices else [])])
-
-    return label
-
-
-def _name(record: Record) -> str:
-    return str(record.config.get("name", record.cell_id))
-
-
-def _differing(records: Sequence[Record]) -> list[str]:
-    values: dict[str, set[str]] = defaultdict(set)
-    for settings in map(_settings, records):
-        for key, value in settings.items():
-            values[key].add(str(value))
-    return [key for key, seen in values.items() if len(seen) > 1]
-
-
-def _settings(record: Record) -> dict[str, Any]:
-    asked = flat("config", record.config) | flat("measurement", record.measurement)
-    return {key.partition(".")[2]: value for key, value in asked.items()} | {"device": record.device}
 
 
 # Environment --------------------------------------------------------------------------------------------------------
