@@ -12,7 +12,7 @@ VIDEOS = 2
 RULES: dict[str, Rules] = {"cpu": cpu(), "cuda": cuda()}
 
 
-def small(encoder: dict[str, Any] | None = None, snippets: int = 12, **step: Any) -> Config:
+def small(encoder: dict[str, Any] | None = None, snippets: int = 8, **step: Any) -> Config:
     """A small experiment from frames: snippets of 4 frames of 48 pixels, and a cascade of two stages."""
     frames = {"clip_frames": 4, "crop": 48, "resize_height": 48, "resize_width": 48}
     return parse_config(
