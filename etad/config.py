@@ -90,6 +90,8 @@ class DataConfig(Section):
     frames: FramesConfig = FramesConfig()
     cache: bool = False
     """Decode each video once and keep its frames in memory, in every worker process; for small sets."""
+    augment_on: Literal["host", "device"] = "host"
+    """Where training frames are cropped and augmented: by the host, or by the device they are sent to."""
     decoded: Path | None = None
     """Folder to keep decoded, resized frames in: a video is decoded once, whatever the epochs and runs. None: nowhere."""
     workers: NonNegative = 0
@@ -207,6 +209,8 @@ class EfficiencyConfig(Section):
     """step: the detector runs in step.precision; fp32: only the encoder does."""
     compile: bool = False
     """torch.compile the encoder and the detector."""
+    prefetch: bool = False
+    """Send the next batch to the GPU during the present step: one batch more of memory. Without effect on a CPU."""
     cuda_graphs: bool = False
     """Replay the encoder's forward pass from a CUDA graph; without effect on a CPU."""
     optimizer: Literal["published", "fused", "offloaded", "int8"] = "published"

@@ -15,6 +15,10 @@ The strategies differ in the encoder's part only:
 
 The gradient is exact for the snippets that it reaches, because the encoder repeats its features exactly (no dropout,
 stored BatchNorm statistics). A step tells its listeners when a phase begins and ends; it measures nothing itself.
+
+What ``efficiency`` changes here: where frames lie (placement.py), whether the frozen stages run again for the drawn
+snippets (kept_prefix.py), where the encoder's gradient is summed (gradients.py), and what is compiled
+(models/compiled.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,12 +34,20 @@ from torch.utils.checkpoint import checkpoint
 
 from etad.config import Config, StepConfig
 from etad.data.batch import Batch
+from etad.gradients import GradientSums
+from etad.kept_prefix import KeptPrefix, every_snippet
 from etad.losses import KEEP_DRAWS, Losses, Total, classifier_loss, detector_losses, make_targets
-from etad.models.etad import Etad, encode_chunk, encode_snippets
+from etad.models.compiled import GraphedForward, compile_parts
+from etad.models.encoders import Part
+from etad.models.etad import Etad, by_video, encode_chunk, encode_snippets
+from etad.placement import Placement
 from etad.proposals import dense_grid, sample_proposals
 from etad.snippets import sample_snippets, snippet_count
 
 AUTOCAST_DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+DRAWN_BY_FEATURES = ("fps", "dpp", "gradient")
+"""Snippet samplers that need what the encode and detect phases find."""
 
 Streams = Callable[[str], Sequence[torch.Generator]]
 """Gives, for a purpose ("proposals", ...), one random generator per video of the batch."""
@@ -100,6 +112,12 @@ class TrainingStep:
         listeners: are told of phases.
         world: number of processes; above 1 the gradients are averaged over them (DistributedDataParallel).
         total: adds a tensor over the processes; the identity in a single one.
+        placement: moves tensors between host and device; None: the real one.
+
+    Attributes:
+        scaler: scales the loss of fp16; without effect otherwise.
+        gradient_sums: where the encoder's gradient is, if not in ``grad`` of the parameters.
+        keeps_every_snippet: whether a kept prefix holds all snippets, because the draw comes later.
     """
 
     def __init__(
@@ -110,8 +128,10 @@ class TrainingStep:
         listeners: Sequence[Listener] = (),
         world: int = 1,
         total: Total = lambda count: count,
+        placement: Placement | None = None,
     ) -> None:
         device = next(model.parameters()).device
+        efficiency = config.efficiency
         self.config: StepConfig = config.step
         self._stage_tiou = config.model.detector.stage_tiou
         self._classifier_weight = config.model.classifier.loss_weight if config.model.classifier else 0.0
@@ -127,22 +147,41 @@ class TrainingStep:
         self._encoder = model.feature_extractor
         trainable = self._encoder is not None and any(p.requires_grad for p in self._encoder.parameters())
         self._trains_encoder = trainable and self.config.strategy != "frozen"
+        self._placement = placement or Placement(device)
+        self._frames_on_host = efficiency.frames_on == "host" and self._encoder is not None
+        self._frozen_prefix = efficiency.frozen_prefix
+        if not (self._trains_encoder and keeps_prefix(config)):
+            self._frozen_prefix = "recomputed"
+        self.keeps_every_snippet = self.config.snippet_sampler in DRAWN_BY_FEATURES
+        self._detector_in_fp32 = efficiency.detector_precision == "fp32"
+
         self._detection = _Detection(model)
+        if efficiency.compile:
+            compile_parts(model)
+        self._encode_only: Callable[..., Tensor] | None = self._encoder
+        if self._encoder is not None and efficiency.cuda_graphs and device.type == "cuda":
+            self._encode_only = GraphedForward(self._encoder)
+        self.gradient_sums: GradientSums | None = None
+        if self._encoder is not None and self._trains_encoder and efficiency.encoder_gradient != "fp32":
+            parameters = [p for p in self._encoder.parameters() if p.requires_grad]
+            self.gradient_sums = GradientSums(parameters, efficiency.encoder_gradient, self._placement)
         self._synchronised_encoder: nn.Module | None = self._encoder
         self._synchronised_detection: nn.Module = self._detection
         if world > 1:
             self._synchronised_detection = _distributed(self._detection)
-            if self._encoder is not None and self._trains_encoder:
+            if self._encoder is not None and self._trains_encoder and self.gradient_sums is None:
                 self._synchronised_encoder = _distributed(self._encoder)
 
     def __call__(self, batch: Batch, streams: Streams) -> StepResult:
-        """Train on one batch, which lies on the model's device."""
-        features = self._encode(batch.input_)
+        """Train on one batch; what of it is not on the model's device is moved there, all at once or chunk by chunk."""
+        batch = batch.to(self._device, with_input=not self._frames_on_host)
+        prefix, drawn = self._plan_prefix(batch, streams)
+        features = self._encode(batch.input_, prefix)
         losses, proposals, gradient = self._detect(features.detach(), batch, streams)
         self._update(Phase.UPDATE_DETECTOR)
         snippets = 0
         if gradient is not None:
-            snippets = self._train_encoder(batch.input_, features, gradient, streams)
+            snippets = self._train_encoder(batch.input_, features, gradient, streams, prefix, drawn)
         if snippets:
             self._update(Phase.UPDATE_ENCODER)
         terms = losses.detached()
@@ -156,18 +195,36 @@ class TrainingStep:
             snippet_ratio=snippets / self._length,
         )
 
-    def _encode(self, input_: Tensor) -> Tensor:
+    def _plan_prefix(self, batch: Batch, streams: Streams) -> tuple[KeptPrefix | None, Tensor | None]:
+        """Return where the frozen stages' output is to be kept, and the draw of snippets if it is made for that."""
+        count = 0 if self._encoder is None else self._snippet_count(batch.input_.shape[1])
+        if self._frozen_prefix == "recomputed" or not count:
+            return None, None
+        videos, snippets = batch.input_.shape[:2]
+        drawn, wanted = None, every_snippet(videos, snippets)
+        if not self.keeps_every_snippet:
+            nothing = torch.empty(videos, 0, snippets)
+            drawn = wanted = sample_snippets(self.config.snippet_sampler, count, nothing, nothing, streams("snippets"))
+        return KeptPrefix(wanted, self._placement, on_host=self._frozen_prefix == "offloaded"), drawn
+
+    def _encode(self, input_: Tensor, prefix: KeptPrefix | None) -> Tensor:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""
         if self._encoder is None:
             return input_
         with announced(self._listeners, Phase.ENCODE), self._autocast():
             if self.config.strategy == "checkpointed" and self._trains_encoder:
-                assert self._synchronised_encoder is not None
-                parts = input_.split(self.config.chunk, dim=1)
-                encoder = self._synchronised_encoder
-                return torch.cat([checkpoint(encode_chunk, encoder, part, use_reentrant=False) for part in parts], 2)
+                return self._encode_checkpointed(input_)
+            assert self._encode_only is not None
             with torch.no_grad():
-                return encode_snippets(self._encoder, input_, self.config.chunk)
+                return encode_snippets(self._encode_only, input_, self.config.chunk, self._placement, prefix)
+
+    def _encode_checkpointed(self, frames: Tensor) -> Tensor:
+        assert self._synchronised_encoder is not None
+        encoder, parts = self._synchronised_encoder, []
+        for start in range(0, frames.shape[1], self.config.chunk):
+            part = self._placement.clips(frames, slice(start, start + self.config.chunk))
+            parts.append(checkpoint(encode_chunk, encoder, part, use_reentrant=False))
+        return torch.cat(parts, 2)
 
     def _detect(self, features: Tensor, batch: Batch, streams: Streams) -> tuple[Losses, int, Tensor | None]:
         """Train the detector; return the loss, the number of proposals and, if wanted, d loss / d feature."""
@@ -183,7 +240,7 @@ class TrainingStep:
             )
             proposals = self._grid[index].to(self._device)
             keep = self._keep_draws(proposals.shape[1], streams("losses"))
-            with self._autocast():
+            with nullcontext() if self._detector_in_fp32 else self._autocast():
                 output, logits = self._synchronised_detection(features, proposals)
             targets = make_targets(batch.segments, proposals, self._length)
             losses = detector_losses(output, targets, self._stage_tiou, keep, self._total)
@@ -196,49 +253,80 @@ class TrainingStep:
             gradient = None if features.grad is None else features.grad / self.scaler.get_scale()
             return losses, proposals.shape[1], gradient
 
-    def _train_encoder(self, frames: Tensor, features: Tensor, gradient: Tensor, streams: Streams) -> int:
+    def _train_encoder(
+        self,
+        frames: Tensor,
+        features: Tensor,
+        gradient: Tensor,
+        streams: Streams,
+        prefix: KeptPrefix | None,
+        drawn: Tensor | None,
+    ) -> int:
         """Push the kept gradient through the encoder; return the snippets per video that it reached."""
         with announced(self._listeners, Phase.BACKPROPAGATE):
             gradient = gradient * self.scaler.get_scale()
             if self.config.strategy == "checkpointed":
                 features.backward(gradient)
                 return frames.shape[1]
-            count = snippet_count(frames.shape[1], self.config.snippet_ratio, self.config.chunk)
+            count = self._snippet_count(frames.shape[1])
             if count:
-                sampler = self.config.snippet_sampler
-                drawn = sample_snippets(sampler, count, features, gradient, streams("snippets"))
-                self.backpropagate(frames, gradient, drawn.to(self._device))
+                if drawn is None:
+                    sampler = self.config.snippet_sampler
+                    drawn = sample_snippets(sampler, count, features, gradient, streams("snippets"))
+                self.backpropagate(frames, gradient, drawn, prefix)
             return count
 
-    def backpropagate(self, frames: Tensor, gradient: Tensor, drawn: Tensor) -> None:
+    def backpropagate(self, frames: Tensor, gradient: Tensor, drawn: Tensor, prefix: KeptPrefix | None = None) -> None:
         """Re-encode the drawn snippets and add the gradient that reaches the encoder's parameters.
 
         Args:
             frames: uint8 ``[B, N, 3, T, H, W]``.
             gradient: d loss / d feature ``[B, C, N]``.
-            drawn: numbers of the drawn snippets, int64 ``[B, count]``; ``sequential`` takes them ``chunk`` at a time.
+            drawn: numbers of the drawn snippets, int64 ``[B, count]`` on the CPU; ``sequential`` takes them ``chunk``
+                at a time.
+            prefix: what the frozen stages made of them, where that was kept.
         """
         encoder = self._synchronised_encoder
         assert encoder is not None
         count = drawn.shape[1]
         chunk = count if self.config.strategy == "joint" else self.config.chunk
-        rows = torch.arange(len(frames), device=frames.device)[:, None]
+        rows = torch.arange(len(frames), device=gradient.device)[:, None]
         for start in range(0, count, chunk):
             index = drawn[:, start : start + chunk]
             with self._unsynchronised(encoder, unless=start + chunk >= count):
                 with self._autocast():
-                    features = encode_chunk(encoder, frames[rows, index])
-                features.backward(gradient.transpose(1, 2)[rows, index].transpose(1, 2))
+                    if prefix is None:
+                        features = encode_chunk(encoder, self._placement.clips(frames, index))
+                    else:
+                        features = by_video(encoder(prefix.take(index), Part.TRAINED), len(frames))
+                features.backward(gradient.transpose(1, 2)[rows, index.to(gradient.device)].transpose(1, 2))
+
+    def _snippet_count(self, snippets: int) -> int:
+        return snippet_count(snippets, self.config.snippet_ratio, self.config.chunk)
 
     def _update(self, phase: Phase) -> None:
         with announced(self._listeners, phase):
-            if self._clip_norm is not None:
-                self.scaler.unscale_(self._optimizer)
-                parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-                nn.utils.clip_grad_norm_(parameters, self._clip_norm)
-            self.scaler.step(self._optimizer)
-            self.scaler.update()
+            if phase is Phase.UPDATE_ENCODER and self.gradient_sums is not None:
+                self._update_from(self.gradient_sums)
+            else:
+                if self._clip_norm is not None:
+                    self.scaler.unscale_(self._optimizer)
+                    parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+                    nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+                self.scaler.step(self._optimizer)
+                self.scaler.update()
             self._optimizer.zero_grad(set_to_none=True)
+
+    def _update_from(self, sums: GradientSums) -> None:
+        """Update one parameter after the other, so that only one gradient is whole."""
+        if self._world > 1:
+            sums.average(self._total, self._world)
+        factor = None if self._clip_norm is None else sums.clip_factor(self._clip_norm)
+        for parameter in list(sums.sums):
+            gradient = sums.pop(parameter)
+            parameter.grad = gradient if factor is None else gradient.mul_(factor.to(gradient.device))
+            self._optimizer.step()
+            parameter.grad = None
 
     def _keep_draws(self, proposals: int, generators: Sequence[torch.Generator]) -> Tensor:
         shape = (len(self._stage_tiou), KEEP_DRAWS, proposals)
@@ -255,6 +343,12 @@ class TrainingStep:
         if unless or not isinstance(encoder, DistributedDataParallel):
             return nullcontext()
         return encoder.no_sync()
+
+
+def keeps_prefix(config: Config) -> bool:
+    """Tell whether an experiment's step runs frozen stages twice, so that keeping their output saves work."""
+    encoder, step = config.model.encoder, config.step
+    return encoder.frozen_stages > 0 and step.strategy in ("sequential", "joint") and step.snippet_ratio > 0
 
 
 class _Detection(nn.Module):

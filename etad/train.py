@@ -22,11 +22,14 @@ from torch.utils.tensorboard import SummaryWriter
 from etad.config import Config, TrainConfig
 from etad.data.batch import Batch
 from etad.data.dataset import VideoDataset, epoch_batches, load
+from etad.data.prefetch import ahead
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.files import write_json, write_text
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
+from etad.optimizers import Int8Adam, OffloadedAdam
+from etad.placement import Placement
 from etad.progress import progress
 from etad.seeding import stream, stream_seed
 from etad.step import Listener, StepResult, TrainingStep
@@ -62,8 +65,15 @@ def build_model(config: Config, classes: Sequence[str], device: torch.device) ->
     return model.to(device)
 
 
-def build_optimizer(model: Etad, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer with the published groups: encoder, feature module, tem, cascade (and our classifier)."""
+def build_optimizer(model: Etad, config: Config, placement: Placement | None = None) -> torch.optim.Optimizer:
+    """Return the optimizer with the published groups: encoder, feature module, tem, cascade (and our classifier).
+
+    Args:
+        model: on its device.
+        config: the experiment; ``efficiency.optimizer`` says in what form.
+        placement: moves offloaded state; None: the real one.
+    """
+    train = config.train
     detector = model.base_detector
     modules: dict[str, Sequence[torch.nn.Module | None]] = {
         "encoder": (model.feature_extractor,),
@@ -76,10 +86,16 @@ def build_optimizer(model: Etad, config: TrainConfig) -> torch.optim.Optimizer:
     for name, parts in modules.items():
         parameters = [p for part in parts if part is not None for p in part.parameters() if p.requires_grad]
         if parameters:
-            rate = config.encoder_lr if name == "encoder" else config.detector_lr
+            rate = train.encoder_lr if name == "encoder" else train.detector_lr
             groups.append({"params": parameters, "lr": rate, "name": name})
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(groups, weight_decay=config.weight_decay)
+    decoupled = train.optimizer == "adamw"
+    match config.efficiency.optimizer:
+        case "published" | "fused" as form:
+            kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+            return kind(groups, weight_decay=train.weight_decay, fused=True if form == "fused" else None)
+        case "offloaded" | "int8" as form:
+            stored = OffloadedAdam if form == "offloaded" else Int8Adam
+            return stored(groups, decoupled, train.weight_decay, placement or Placement(_device_of(model)))
 
 
 def rate_factor(config: TrainConfig, epoch: int) -> float:
@@ -131,7 +147,7 @@ class _Run:
     ) -> None:
         self.config, self.dataset, self.folder, self.world = config, dataset, folder, world
         self.model = build_model(config, dataset.classes, world.device).train()
-        self.optimizer = build_optimizer(self.model, config.train)
+        self.optimizer = build_optimizer(self.model, config)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda e: rate_factor(config.train, e))
         self.step = TrainingStep(self.model, self.optimizer, config, listeners, world.size, world.total)
         self.progress = Progress()
@@ -169,8 +185,13 @@ class _Run:
         batches = epoch_batches(
             len(self.dataset), train.batch, train.seed, epoch, self.world.rank, self.world.size, skip=first
         )
+        device = self.world.device
+        loaded = load(self.dataset, batches, self.config.data.workers, pin_memory=device.type == "cuda")
+        # Otherwise the step moves the batch.
+        efficiency = self.config.efficiency
+        prefetched = efficiency.prefetch and efficiency.frames_on == "device" and device.type == "cuda"
         bar = progress(
-            load(self.dataset, batches, self.config.data.workers, pin_memory=self.world.device.type == "cuda"),
+            ahead(loaded, device) if prefetched else loaded,
             f"epoch {epoch + 1}/{train.epochs}",
             total=first + len(batches),
             unit="step",
@@ -182,7 +203,7 @@ class _Run:
             def streams(purpose: str, batch: Batch = batch) -> list[torch.Generator]:
                 return [stream(train.seed, epoch, index, purpose) for index in batch.indices]
 
-            result = self.step(batch.to(self.world.device), streams)
+            result = self.step(batch, streams)
             self.progress.step += 1
             if self._log is not None:
                 self._log.add(Progress(epoch, self.progress.step), result)
@@ -242,8 +263,11 @@ class _Run:
             for key in (ours[section] if isinstance(ours[section], dict) else [section])
             if (section, key) not in RESUMABLE_CHANGES and _at(ours, section, key) != _at(theirs, section, key)
         ]
-        # Detection settings do not touch the training.
+        # Detection settings do not touch the training, and forms of a computation only its rounding; but a
+        # checkpoint holds the optimizer's state in its form. Older checkpoints know the published one alone.
         changed = [key for key in changed if key.split(".")[0] in ("data", "model", "step", "train")]
+        if ours["efficiency"]["optimizer"] != theirs.get("efficiency", {}).get("optimizer", "published"):
+            changed.append("efficiency.optimizer")
         if changed:
             raise ConfigError(
                 f"{self.folder}: holds a run with another {', '.join(changed)}; "
@@ -313,6 +337,10 @@ class _LossLog:
         reached = (progress.epoch + 1, progress.step)
         kept = [row for row in rows if (int(row[0]), int(row[1])) <= reached]
         return [header, *kept] if kept else []
+
+
+def _device_of(model: Etad) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

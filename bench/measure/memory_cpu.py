@@ -121,7 +121,7 @@ def run_steps(config: Config, inference: bool) -> None:
                 del batch
         return
     model.train()
-    step = TrainingStep(model, build_optimizer(model, config.train), config, [_MarkPhases()])
+    step = TrainingStep(model, build_optimizer(model, config), config, [_MarkPhases()])
     # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
     for _ in range(2):

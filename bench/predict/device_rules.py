@@ -109,7 +109,8 @@ def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
 def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:
     """Yield what cuDNN's forward convolution uses while it runs.
 
-    Operands that are not contiguous are copied first (aten/src/ATen/native/cudnn/ConvShared.cpp). The algorithm's own
+    Operands that are not contiguous, or channels-last where one of them is, are copied first
+    (aten/src/ATen/native/cudnn/ConvShared.cpp). The algorithm's own
     workspace depends on the algorithm that cuDNN's heuristics choose, which cannot be asked without the GPU. The bound:
     its tensor-core kernels work channels-last, so in the worst usual case each operand (input, weight, output) is
     converted once. FFT and Winograd algorithms may take more, and torch sets no limit.
@@ -133,9 +134,17 @@ def convolution_backward_scratch(arguments: Sequence[Any], result: Sequence[Tens
 
 
 def _copies(operands: Sequence[Tensor]) -> Iterator[Scratch]:
+    wanted = torch.contiguous_format
+    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(operands[0].dim())
+    if channels_last is not None and any(_is_only(operand, channels_last) for operand in operands):
+        wanted = channels_last
     for operand in operands:
-        if not operand.is_contiguous():
+        if not operand.is_contiguous(memory_format=wanted):
             yield Scratch(_bytes(operand))
+
+
+def _is_only(operand: Tensor, memory_format: torch.memory_format) -> bool:
+    return operand.is_contiguous(memory_format=memory_format) and not operand.is_contiguous()
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -30,24 +30,27 @@ class _Call:
     """What a traced call did. Keys are those of the recorder.
 
     Attributes:
-        output: key of the output, its shape and dtype.
+        output: key of the output, its shape, strides and dtype.
         forward: events between call and return.
         backward: events from the gradient's arrival to the end of the backward pass; empty without gradient.
         gradient: key of the gradient that arrived.
+        input_: key of what the call was given, which may end with it.
     """
 
     output: int
     shape: torch.Size
+    strides: tuple[int, ...]
     dtype: torch.dtype
     forward: Sequence[Event]
     backward: Sequence[Event] = ()
     gradient: int | None = None
+    input_: int | None = None
 
     def closes(self) -> bool:
-        """Tell whether nothing but the output is left of the call, and nothing else ended by it."""
+        """Tell whether nothing but the output is left of the call, and nothing but its input ended by it."""
         begun = {event.key for event in (*self.forward, *self.backward) if event.size_bytes}
         ended = {event.key for event in (*self.forward, *self.backward) if not event.size_bytes}
-        return begun - ended <= {self.output} and ended - begun <= {self.output, self.gradient}
+        return begun - ended <= {self.output} and ended - begun <= {self.output, self.gradient, self.input_}
 
 
 class RepeatedForward:
@@ -66,28 +69,29 @@ class RepeatedForward:
         module.forward = repeated
         return repeated
 
-    def __call__(self, clips: Tensor) -> Tensor:
-        """Encode clips, or do as if."""
+    def __call__(self, x: Tensor, *part: Any) -> Tensor:
+        """Encode, or do as if; ``part`` says what part of the module runs."""
         recorder = self._recorder
         if recorder.in_backward:
-            return self._forward(clips)
+            return self._forward(x, *part)
         self._finish_waiting()
-        kind = (recorder.phase, tuple(clips.shape), clips.dtype, torch.is_grad_enabled())
+        kind = (recorder.phase, tuple(x.shape), x.stride(), x.dtype, torch.is_grad_enabled(), *part)
         template = self._template.get(kind)
         if template is not None:
-            return self._repeat(template)
+            return self._repeat(template, x)
         self._calls[kind] = self._calls.get(kind, 0) + 1
         if self._calls[kind] != 2:
-            return self._forward(clips)
-        return self._trace(kind, clips)
+            return self._forward(x, *part)
+        return self._trace(kind, x, part)
 
-    def _trace(self, kind: Kind, clips: Tensor) -> Tensor:
+    def _trace(self, kind: Kind, x: Tensor, part: tuple[Any, ...]) -> Tensor:
         recorder = self._recorder
         begin = len(recorder.events)
-        output: Tensor = self._forward(clips)
+        output: Tensor = self._forward(x, *part)
         key = recorder.key_of(output)
         assert key is not None
-        call = _Call(key, output.shape, output.dtype, recorder.events[begin:])
+        call = _Call(key, output.shape, output.stride(), output.dtype, recorder.events[begin:])
+        call.input_ = recorder.key_of(x)
         if output.requires_grad:
             self._waiting = _Waiting(kind, call, recorder)
             output.register_hook(self._waiting.arrived)
@@ -100,12 +104,12 @@ class RepeatedForward:
         if waiting is not None and waiting.is_complete() and waiting.call.closes():
             self._template[waiting.kind] = waiting.call
 
-    def _repeat(self, call: _Call) -> Tensor:
+    def _repeat(self, call: _Call, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return _repeat_forward(self._recorder, call, {})
         with self._recorder.paused():
             anchor = torch.empty(0, requires_grad=True)
-        output: Tensor = _RepeatedCall.apply(anchor, self._recorder, call)
+        output: Tensor = _RepeatedCall.apply(anchor, x, self._recorder, call)
         return output
 
 
@@ -131,8 +135,10 @@ class _Waiting:
 
 class _RepeatedCall(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, recorder: "Recorder", call: _Call) -> Tensor:
+    def forward(ctx: Any, anchor: Tensor, x: Tensor, recorder: "Recorder", call: _Call) -> Tensor:
         ctx.recorder, ctx.call, ctx.keys = recorder, call, {}
+        # Alive until the template says otherwise, as a graph keeps it alive for the first layer.
+        ctx.x = x if any(event.key == call.input_ for event in call.backward) else None
         return _repeat_forward(recorder, call, ctx.keys)
 
     @staticmethod
@@ -145,7 +151,10 @@ class _RepeatedCall(torch.autograd.Function):
                 recorder.end(keys.pop(event.key))
             elif event.key == call.gradient:
                 recorder.end_early(gradients[0])
-        return None, None, None
+            elif event.key == call.input_:
+                recorder.end_early(ctx.x)
+                ctx.x = None
+        return None, None, None, None
 
 
 def _repeat_forward(recorder: "Recorder", call: _Call, keys: dict[int, int]) -> Tensor:
@@ -156,7 +165,7 @@ def _repeat_forward(recorder: "Recorder", call: _Call, keys: dict[int, int]) -> 
             keys[event.key] = recorder.repeat(event.key)
             if event.key == call.output:
                 with recorder.paused():
-                    output = torch.empty(call.shape, dtype=call.dtype)
+                    output = torch.empty_strided(call.shape, call.strides, dtype=call.dtype)
                 recorder.attach(output, keys.pop(event.key))
         elif event.key in keys:
             recorder.end(keys.pop(event.key))

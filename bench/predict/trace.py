@@ -11,10 +11,15 @@ announces its phases to listeners), which module by hooks, and what an allocatio
     input            the batch
     activation       what the forward pass made and a backward pass finds still there
     workspace        everything else: intermediate results, and scratch of the libraries
-    host             lies in the host's memory in a real run (counters of the optimizer, random draws)
+    host             lies in the host's memory in a real run (counters of the optimizer, random draws, what
+                     ``efficiency`` keeps there)
 
 Draws: the step runs on fake tensors with its real generators, but samplers that look at values cannot run. They are
-replaced by ``random`` with the same number of proposals or snippets, on which alone the memory depends.
+replaced by ``random`` with the same number of proposals or snippets, on which alone the memory depends. A draw whose
+values are asked for is the first so many.
+
+Forms that change no number are traced as configured, but for ``compile`` and ``cuda_graphs``: what a compiler makes of
+the step, or a graph keeps, is not predicted.
 """
 
 import gc
@@ -47,11 +52,14 @@ from bench.predict.private_api import (
 from bench.predict.repetition import RepeatedForward
 from etad.config import Config
 from etad.data.batch import Batch
+from etad.gradients import GradientSums
 from etad.infer import Detecting
 from etad.models.etad import Etad
+from etad.optimizers import StoredAdam
+from etad.placement import Placement
 from etad.proposals import dense_grid, sample_proposals
 from etad.seeding import stream
-from etad.step import Phase, TrainingStep
+from etad.step import DRAWN_BY_FEATURES, Phase, TrainingStep
 from etad.train import build_optimizer
 
 INFERENCE = "inference"
@@ -229,11 +237,17 @@ class Recorder(TorchDispatchMode):
         self._modules.pop()
 
     def label(self, tensors: Iterable[Tensor | None], category: Category) -> None:
-        """Settle what the storages of ``tensors`` are for."""
+        """Settle what the storages of ``tensors`` are for, unless they lie on the host."""
         for tensor in tensors:
-            key = None if tensor is None else self._keys.get(storage_id(tensor))
-            if key is not None:
-                self.allocations[key].category = category
+            if tensor is not None and not self.is_on_host(tensor):
+                key = self._keys.get(storage_id(tensor))
+                if key is not None:
+                    self.allocations[key].category = category
+
+    def is_on_host(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor's storage lies in the host's memory in a real run."""
+        key = self._keys.get(storage_id(tensor))
+        return key is not None and self.allocations[key].category is Category.HOST
 
     def key_of(self, tensor: Tensor) -> int | None:
         """Return the key of a tensor's storage; None if it was not noted."""
@@ -329,8 +343,36 @@ def _tensors(result: Any) -> Iterator[Tensor]:
         yield from _tensors(list(result.values()))
 
 
+class TracedPlacement(Placement):
+    """Stands for two memories, although fake tensors all seem to lie in one: what lies on the host is so labelled."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(torch.device("cpu"))
+        self._recorder = recorder
+
+    def empty_on_host(self, like: Tensor, rows: int | None = None) -> Tensor:
+        """See etad.placement."""
+        with self._recorder.allocating(Category.HOST):
+            return super().empty_on_host(like, rows)
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """See etad.placement."""
+        return tensor if self.is_away(tensor) else self.empty_on_host(tensor).copy_(tensor)
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """See etad.placement."""
+        return self.empty_on_device(tensor).copy_(tensor) if self.is_away(tensor) else tensor
+
+    def is_away(self, tensor: Tensor) -> bool:
+        """See etad.placement."""
+        return self._recorder.is_on_host(tensor)
+
+
 class _Calls(TorchFunctionMode):
-    """Tells the recorder when a backward pass begins and ends; gives zeros for the values that numpy asks for."""
+    """Tells the recorder when a backward pass begins and ends; gives the values that numpy asks for.
+
+    They are zeros; of integers, which are draws, 0, 1, 2 ... along the last dimension.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -342,7 +384,10 @@ class _Calls(TorchFunctionMode):
             with self._recorder.backward():
                 return torch.autograd.backward(args[0], *args[1:], **_renamed(kwargs))
         if func is torch.Tensor.numpy:
-            return np.zeros(tuple(args[0].shape), np.float32)
+            shape = tuple(args[0].shape)
+            if args[0].dtype == torch.int64:
+                return np.broadcast_to(np.arange(shape[-1]), shape)
+            return np.zeros(shape, np.float32)
         return func(*args, **kwargs)
 
 
@@ -352,10 +397,15 @@ def _renamed(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 class PhaseEvents:
-    """A step's listener: cuts the recorder's events into phases."""
+    """A step's listener: cuts the recorder's events into phases.
+
+    Attributes:
+        sums: gradients that are not in ``grad`` of the parameters.
+    """
 
     def __init__(self, recorder: Recorder, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._recorder, self._model, self._optimizer = recorder, model, optimizer
+        self.sums: GradientSums | None = None
         self._parts: list[Part] = []
         self._from = 0
 
@@ -365,16 +415,24 @@ class PhaseEvents:
         self._recorder.phase = (phase, self._recorder.phase[1] + 1)
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
             self._recorder.label((p.grad for p in self._model.parameters()), Category.GRADIENT)
+            if self.sums is not None:
+                self._recorder.label(self.sums.sums.values(), Category.GRADIENT)
 
     def end(self, phase: Phase) -> None:
         """See etad.step.Listener."""
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
             for state in self._optimizer.state.values():
                 held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-                # Unless the optimizer is fused or capturable, its step counters are tensors on the host.
-                self._recorder.label([held.pop("step", None)], Category.HOST)
+                if self._steps_on_host:
+                    self._recorder.label([held.pop("step", None)], Category.HOST)
                 self._recorder.label(held.values(), Category.OPTIMIZER_STATE)
         self._cut(phase)
+
+    @property
+    def _steps_on_host(self) -> bool:
+        # Only a kernel that does the whole update has the step counters on the device.
+        fused = self._optimizer.param_groups[0].get("fused")
+        return not fused and not isinstance(self._optimizer, StoredAdam)
 
     def take(self) -> tuple[Part, ...]:
         """Return the parts since the last call."""
@@ -400,17 +458,19 @@ def trace_training(config: Config, classes: int = 200, rules: Rules | None = Non
     """
     session = _Session(value_free(config), classes, rules or cpu(), shortcut)
     model, recorder = session.model.train(), session.recorder
-    optimizer = build_optimizer(model, config.train)
-    for group in optimizer.param_groups:
-        group["foreach"] = session.rules.foreach
+    optimizer = build_optimizer(model, config, session.placement)
+    if config.efficiency.optimizer == "published":
+        for group in optimizer.param_groups:
+            group["foreach"] = session.rules.foreach
     phases = PhaseEvents(recorder, model, optimizer)
-    step = TrainingStep(model, optimizer, session.config, [phases])
+    step = TrainingStep(model, optimizer, session.config, [phases], placement=session.placement)
+    step.keeps_every_snippet = config.step.snippet_sampler in DRAWN_BY_FEATURES
+    phases.sums = step.gradient_sums
     if step.scaler.is_enabled():
         step.scaler = SteppingScaler("cpu")
 
     def take_step() -> tuple[Part, ...]:
-        with recorder.allocating(Category.INPUT):
-            batch = fake_batch(config)
+        batch = session.batch()
         step(batch, _streams(batch))
         del batch
         return phases.take()
@@ -424,13 +484,12 @@ def trace_inference(config: Config, classes: int = 200, rules: Rules | None = No
     """Trace the detection of one batch, which judges all proposals. Arguments are those of ``trace_training``."""
     session = _Session(value_free(config), classes, rules or cpu(), shortcut)
     recorder = session.recorder
-    detecting = Detecting(session.model, session.config)
+    detecting = Detecting(session.model, session.config, placement=session.placement)
     setup = tuple(recorder.events)
 
     def detect() -> tuple[Part, ...]:
         begin = len(recorder.events)
-        with recorder.allocating(Category.INPUT):
-            batch = fake_batch(config)
+        batch = session.batch()
         detecting(batch)
         del batch
         return (Part(INFERENCE, _with_ends_in_order(recorder.events[begin:])),)
@@ -446,6 +505,8 @@ class _Session:
         probe()
         self.config, self.rules = config, rules
         self.recorder = Recorder(rules)
+        cpu_alone = rules.host_memory
+        self.placement = Placement(torch.device("cpu")) if cpu_alone else TracedPlacement(self.recorder)
         self._fake = fake_mode()
         # Some encoders read values while they are built; the recorder answers.
         with self._fake, self.recorder, self.recorder.paused():
@@ -468,6 +529,14 @@ class _Session:
                 modes.enter_context(self.rules.functions())
             yield
 
+    def batch(self) -> Batch:
+        """Return a batch, where the experiment wants its frames."""
+        with self.recorder.allocating(Category.INPUT):
+            batch = fake_batch(self.config)
+        if self.config.efficiency.frames_on == "host" and self.config.data.input == "frames":
+            self.recorder.label([batch.input_], Category.HOST)
+        return batch
+
     def trace(self, setup: tuple[Event, ...], first: tuple[Part, ...], steady: tuple[Part, ...]) -> Trace:
         """Return what was recorded."""
         videos = self.config.train.batch
@@ -479,7 +548,10 @@ class _Session:
 
 
 def value_free(config: Config) -> Config:
-    """Return the experiment with the same memory, but with samplers that need no values, and no weight file."""
+    """Return the experiment with the same memory, but with samplers that need no values, and no weight file.
+
+    Nor is it compiled, which fake tensors cannot be.
+    """
     proposals = proposal_count(config)
     total = len(dense_grid(config.data.length, config.model.detector.max_duration))
     step = config.step.model_copy(
@@ -491,7 +563,9 @@ def value_free(config: Config) -> Config:
         }
     )
     encoder = config.model.encoder.model_copy(update={"weights": None})
-    return config.model_copy(update={"step": step, "model": config.model.model_copy(update={"encoder": encoder})})
+    model = config.model.model_copy(update={"encoder": encoder})
+    efficiency = config.efficiency.model_copy(update={"compile": False, "cuda_graphs": False})
+    return config.model_copy(update={"step": step, "model": model, "efficiency": efficiency})
 
 
 def proposal_count(config: Config) -> int:

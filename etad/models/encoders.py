@@ -6,6 +6,7 @@ recomputation) and pools. ``r2plus1d_34_tsp`` is the published one (etad-spec se
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
@@ -15,12 +16,14 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import video
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
-from etad.config import EncoderConfig, FramesConfig
+from etad.config import EfficiencyConfig, EncoderConfig, FramesConfig
 from etad.data.transforms import PIXEL_MEAN, PIXEL_STD
+from etad.models.convolutions import replace_convolutions
 
 Stage = Callable[[Tensor], Tensor]
 TokenGrid = tuple[int, int, int]
 """Tokens along time, height and width."""
+PUBLISHED_FORM = EfficiencyConfig()
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Backbone:
     channels: int
 
 
+class Part(StrEnum):
+    """What of an encoder runs.
+
+    ``FROZEN`` is what no training changes: normalisation of the pixels and the frozen stages. ``TRAINED`` takes its
+    output, and is the rest.
+    """
+
+    WHOLE = "whole"
+    FROZEN = "frozen"
+    TRAINED = "trained"
+
+
 class SnippetEncoder(nn.Module):
     """Encode snippets into features; frozen and normalisation-frozen as configured.
 
@@ -52,7 +67,9 @@ class SnippetEncoder(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: EncoderConfig, frames: FramesConfig) -> None:
+    def __init__(
+        self, config: EncoderConfig, frames: FramesConfig, efficiency: EfficiencyConfig = PUBLISHED_FORM
+    ) -> None:
         super().__init__()
         self._backbone = _BUILDERS[config.name](frames)
         # The published files say feature_extractor.model.backbone.*
@@ -60,10 +77,16 @@ class SnippetEncoder(nn.Module):
         self.channels = self._backbone.channels
         self.norm_eval = config.norm_eval
         self.checkpointing = config.checkpointing
-        if config.frozen_stages:
-            for modules in self._backbone.stage_modules[: config.frozen_stages + 1]:
-                for module in modules:
-                    module.requires_grad_(False)
+        self._frozen = config.frozen_stages + 1 if config.frozen_stages else 0
+        for modules in self._backbone.stage_modules[: self._frozen]:
+            for module in modules:
+                module.requires_grad_(False)
+        if efficiency.fold_norm or efficiency.planar_convolutions:
+            replace_convolutions(self._backbone.module, efficiency.fold_norm, efficiency.planar_convolutions)
+        self._memory_format = torch.contiguous_format
+        if efficiency.channels_last:
+            self._memory_format = torch.channels_last_3d
+            self.model.to(memory_format=self._memory_format)
         for name, value in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1, 1), persistent=False)
         self.train()
@@ -78,22 +101,29 @@ class SnippetEncoder(nn.Module):
                     module.train()
         return self
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Encode clips.
+    def forward(self, x: Tensor, part: Part = Part.WHOLE) -> Tensor:
+        """Encode clips, or a part of the way.
 
         Args:
-            clips: uint8 RGB ``[K, 3, T, H, W]``.
+            x: uint8 RGB ``[K, 3, T, H, W]``; for ``TRAINED`` the output of ``FROZEN``.
+            part: what runs.
 
         Returns:
-            Features ``[K, channels]``.
+            Features ``[K, channels]``; for ``FROZEN`` what ``TRAINED`` takes, of K rows.
         """
-        x = clips.float().sub_(self.pixel_mean).div_(self.pixel_std)
-        for stage in self._backbone.stages:
+        stages = self._backbone.stages
+        if part is Part.TRAINED:
+            stages = stages[self._frozen :]
+        else:
+            x = x.to(torch.float32, memory_format=self._memory_format).sub_(self.pixel_mean).div_(self.pixel_std)
+            if part is Part.FROZEN:
+                stages = stages[: self._frozen]
+        for stage in stages:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(stage, x, use_reentrant=False)
             else:
                 x = stage(x)
-        return self._backbone.pool(x)
+        return x if part is Part.FROZEN else self._backbone.pool(x)
 
 
 class TspConv2Plus1D(Conv2Plus1D):

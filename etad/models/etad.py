@@ -1,11 +1,18 @@
 """The whole network: snippet encoder, detector and, where wanted, the snippet classifier."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from etad.config import ClassifierConfig, Config
+from etad.kept_prefix import KeptPrefix
 from etad.models.detector import Detector
-from etad.models.encoders import SnippetEncoder
+from etad.models.encoders import Part, SnippetEncoder
+from etad.placement import Placement
+
+Encoder = Callable[..., Tensor]
+"""Takes clips, and what part of the network is to run, as :class:`SnippetEncoder` does."""
 
 
 class SnippetClassifier(nn.Module):
@@ -56,7 +63,7 @@ class Etad(nn.Module):
         self.feature_extractor = None
         channels = config.data.channels
         if config.data.input == "frames":
-            self.feature_extractor = SnippetEncoder(config.model.encoder, config.data.frames)
+            self.feature_extractor = SnippetEncoder(config.model.encoder, config.data.frames, config.efficiency)
             channels = self.feature_extractor.channels
         self.base_detector = Detector(channels, config.model.detector)
         self.snippet_classifier = None
@@ -64,21 +71,38 @@ class Etad(nn.Module):
             self.snippet_classifier = SnippetClassifier(channels, classes, config.model.classifier)
 
 
-def encode_snippets(encoder: nn.Module, frames: Tensor, chunk: int) -> Tensor:
+def encode_snippets(
+    encoder: Encoder, frames: Tensor, chunk: int, placement: Placement, prefix: KeptPrefix | None = None
+) -> Tensor:
     """Encode every snippet of a batch, ``chunk`` snippets of each video at once.
 
     Args:
         encoder: maps clips ``[K, 3, T, H, W]`` to ``[K, channels]``.
-        frames: uint8 ``[B, N, 3, T, H, W]``.
+        frames: uint8 ``[B, N, 3, T, H, W]``; frames on the host are moved to the device chunk by chunk.
         chunk: snippets per video and call; the last chunk may be smaller.
+        placement: moves frames.
+        prefix: gets what the frozen stages make of the snippets; None: it is not kept.
 
     Returns:
         float32 features ``[B, channels, N]``.
     """
-    return torch.cat([encode_chunk(encoder, part) for part in frames.split(chunk, dim=1)], dim=2)
+    parts = []
+    for start in range(0, frames.shape[1], chunk):
+        part = placement.clips(frames, slice(start, start + chunk))
+        if prefix is None:
+            parts.append(encode_chunk(encoder, part))
+        else:
+            output = encoder(part.flatten(0, 1), Part.FROZEN)
+            prefix.keep(range(start, start + part.shape[1]), output)
+            parts.append(by_video(encoder(output, Part.TRAINED), len(frames)))
+    return torch.cat(parts, dim=2)
 
 
-def encode_chunk(encoder: nn.Module, frames: Tensor) -> Tensor:
+def encode_chunk(encoder: Encoder, frames: Tensor) -> Tensor:
     """Encode snippets ``[B, n, 3, T, H, W]`` in one call; return float32 ``[B, channels, n]``."""
-    features: Tensor = encoder(frames.flatten(0, 1))
-    return features.float().unflatten(0, frames.shape[:2]).transpose(1, 2)
+    return by_video(encoder(frames.flatten(0, 1)), len(frames))
+
+
+def by_video(features: Tensor, videos: int) -> Tensor:
+    """Turn features ``[B * n, channels]`` into float32 ``[B, channels, n]``."""
+    return features.float().unflatten(0, (videos, -1)).transpose(1, 2)

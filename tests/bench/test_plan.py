@@ -195,7 +195,7 @@ def test_what_a_free_prediction_does_not_decide_is_predicted_within_the_memory()
 def test_the_count_is_that_of_an_executed_step(strategy: str, recompute: bool) -> None:
     config = small({"checkpointing": recompute}, snippets=8, strategy=strategy)
     model = Etad(config, classes=2).train()
-    step = TrainingStep(model, build_optimizer(model, config.train), config)
+    step = TrainingStep(model, build_optimizer(model, config), config)
     batch = real_batch(config)
     # Through oneDNN, an LSTM is one operator that the counter does not know.
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:

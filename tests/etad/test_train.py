@@ -160,7 +160,7 @@ def test_published_optimizer_groups_and_schedule() -> None:
     config = load_config("anet_e2e")
     with torch.device("meta"):
         model = Etad(config, classes=200)
-    groups = {group["name"]: group for group in build_optimizer(model, config.train).param_groups}
+    groups = {group["name"]: group for group in build_optimizer(model, config).param_groups}
     assert {name: group["lr"] for name, group in groups.items()} == {
         "encoder": 5e-7,
         "feature": 5e-4,
