@@ -11,7 +11,7 @@ from bench.report.curves import curve_sections
 from bench.report.document import Report
 from bench.report.fitting import Need, fitting_section, needs_of, verdict
 from bench.report.holders import holders_section
-from bench.report.overview import every_number, failures_section, stability_section, what_ran
+from bench.report.overview import STATUSES, every_number, failures_section, stability_section, what_ran
 from bench.report.pareto import Candidate, own_candidates, pareto_section
 from bench.report.settings import experiment
 from bench.report.speed import SUITE, roofline_section, speed_section
@@ -20,8 +20,8 @@ from bench.report.units import format_seconds
 
 MOST_EXPERIMENTS = 4
 """In the summary."""
-FAILURES = {"oom": "does not fit its device", "error": "failed", "timeout": "ran out of time", "skipped": "was skipped"}
-MANY_FAILURES = FAILURES | {"oom": "do not fit their device", "skipped": "were skipped"}
+LONG = 70
+"""Letters; longer settings are left to the charts."""
 
 
 def build_report(
@@ -64,8 +64,9 @@ def _summary(entries: Sequence[Entry], profiles: Sequence[Profile]) -> Iterator[
     yield from _memories(list(needs_of(entries)), profiles)
     yield from _times(entries)
     failed = Counter(entry.record.status for entry in entries if not entry.record.succeeded)
-    for status, count in failed.items():
-        yield f"{count} record{f's {MANY_FAILURES[status]}' if count > 1 else f' {FAILURES[status]}'}."
+    if failed:
+        causes = ", ".join(f"{count} {STATUSES[status]}" for status, count in failed.items())
+        yield f"{_count(failed.total(), 'record')} without a result: {causes}."
     unstable = sum(
         not finding.startswith("stable")
         for entry in entries
@@ -113,7 +114,8 @@ def _memories(needs: Sequence[Need], profiles: Sequence[Profile]) -> Iterator[st
 def _need_text(need: Need, profiles: Sequence[Profile]) -> str:
     verdicts = Counter(verdict(need, profile.available_memory_bytes) for profile in profiles)
     size = " to ".join(dict.fromkeys(map(format_bytes, (need.low_bytes, need.high_bytes))))
-    what = f" with {need.settings}" if need.settings else ""
+    many = len(need.settings) > LONG
+    what = f" with {'several settings' if many else need.settings}" if need.settings else ""
     unsure = f", uncertain for {verdicts['uncertain']}" if verdicts["uncertain"] else ""
     return f"{size}{what} (fits {verdicts['yes']} of {len(profiles)} known GPUs{unsure})"
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from bench.record import Kind
 
-WIDTH = 480
-HEIGHT = 310
+WIDTH = 430
+HEIGHT = 300
 SERIES = 8
 """So many colours there are; a chart with more series is not readable."""
 FONT = 12.5
@@ -142,7 +142,8 @@ def curve_chart(
         points = [(x_axis(point.x), y_axis(point.y)) for point in one.points]
         drawn = Markup("").join(
             [
-                _spread(one.points, x_axis, y_axis),
+                # Bars of several series stand side by side.
+                _spread(one.points, x_axis, y_axis, (number - (len(series) - 1) / 2) * 3),
                 _polyline(points, "line" if one.kind == "measured" else "line dashed"),
                 Markup("").join(
                     _marker(one.kind, x, y, f"{one.label}: {point.text}")
@@ -208,7 +209,9 @@ def range_chart(ident: str, title: str, x_title: str, rows: Sequence[Range], tic
     bottom = top + len(rows) * row_height + 4
     bounds = [*(bound for row in rows for bound in (row.low, row.high)), *ticks]
     x_axis = Axis(min(bounds) / 1.15, max(bounds) * 1.15, 0, WIDTH - 4, log=True)
-    small = [10.0**power for power in range(-4, 5) if x_axis.low <= 10.0**power <= min(ticks) / 1.5]
+    # Below the first tick, powers of ten tell where one is.
+    first = min(ticks, default=x_axis.high)
+    small = [10.0**power for power in range(-4, 5) if x_axis.low <= 10.0**power <= first / 1.5]
     inside = _apart([tick for tick in ticks if x_axis.low <= tick <= x_axis.high], x_axis, 26)
     line = Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}" class="grid"/>')
     parts = [line.format(x_axis(tick), top, bottom) for tick in inside]
@@ -221,7 +224,7 @@ def range_chart(ident: str, title: str, x_title: str, rows: Sequence[Range], tic
             "<title>{}</title></rect></g>"
         )
         parts.append(bar.format(low, text_y + 6, high - low, row.kind, f"{row.label}: {row.text}"))
-        parts.append(Markup('<text x="0" y="{:.1f}" class="over">{}</text>').format(text_y, _cut(row.label, 70)))
+        parts.append(Markup('<text x="0" y="{:.1f}" class="over">{}</text>').format(text_y, _cut(row.label, 62)))
         fits = high + 8 + len(row.text) * LETTER <= WIDTH
         value = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="value over">{}</text>')
         at, anchor = (high + 8, "start") if fits else (low - 8, "end")
@@ -230,16 +233,22 @@ def range_chart(ident: str, title: str, x_title: str, rows: Sequence[Range], tic
     return _svg(ident, title, f"{x_title} of {len(rows)} settings", bottom + 46, parts)
 
 
-def stacked_bars(ident: str, title: str, bars: Sequence[Bar], show: Show) -> Markup:
-    """Draw each bar in full width, its parts as shares; parts too small for their name are listed below the bar."""
-    names = list(dict.fromkeys(name for bar in bars for name, _ in bar.parts))
+def stacked_bars(ident: str, title: str, bars: Sequence[Bar], names: Sequence[str], show: Show) -> Markup:
+    """Draw each bar in full width, its parts as shares; parts too small for their name are listed below the bar.
+
+    Args:
+        ident, title: of the drawing.
+        bars: one row each.
+        names: of all parts of this and of drawings beside it; a part's colour is its place among them.
+        show: gives a size as text.
+    """
     colour = {name: number % SERIES for number, name in enumerate(names)}
     y, parts = 4.0, []
     for bar in bars:
         total = sum(size for _, size in bar.parts) or 1.0
         value = Markup('<text x="{}" y="{:.1f}" text-anchor="end" class="value">{}</text>')
         parts.append(value.format(WIDTH, y + 12, show(total)))
-        for number, line in enumerate(_wrapped(bar.label, 58)):
+        for number, line in enumerate(_wrapped(bar.label, 52)):
             y += LINE if number else 0
             parts.append(Markup('<text x="0" y="{:.1f}">{}</text>').format(y + 12, line))
         x, small = 0.0, []
@@ -257,7 +266,7 @@ def stacked_bars(ident: str, title: str, bars: Sequence[Bar], show: Show) -> Mar
             x += width
         y += 46
         if small:
-            for line in _wrapped("then " + ", ".join(small), 70):
+            for line in _wrapped("then " + ", ".join(small), 68):
                 y += LINE
                 parts.append(Markup('<text x="0" y="{:.1f}" class="small">{}</text>').format(y, line))
         y += 16
@@ -335,13 +344,14 @@ def _titles(x_title: str, y_title: str, is_log: bool, x_axis: Axis) -> Markup:
     return above + text.format(x_axis.start, HEIGHT - 8, "start", x_title)
 
 
-def _spread(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> Markup:
+def _spread(points: Sequence[Point], x_axis: Axis, y_axis: Axis, shift: float) -> Markup:
     bar = Markup(
         '<path d="M{x:.1f} {low:.1f}V{high:.1f}M{left:.1f} {low:.1f}h8M{left:.1f} {high:.1f}h8" class="spread"/>'
     )
     return Markup("").join(
-        bar.format(x=x_axis(point.x), left=x_axis(point.x) - 4, low=y_axis(point.low), high=y_axis(point.high))
+        bar.format(x=x, left=x - 4, low=y_axis(point.low), high=y_axis(point.high))
         for point in points
+        for x in [x_axis(point.x) + shift]
         if point.low < point.high
     )
 

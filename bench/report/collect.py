@@ -58,6 +58,12 @@ def title(entry: Entry, names: dict[str, list[str]]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def value_of(record: Record, name: str) -> float | None:
+    """Return the value of a metric; None where it is missing or not known."""
+    metric = record.metrics.get(name)
+    return None if metric is None or metric.value is None else float(metric.value)
+
+
 @dataclass(frozen=True)
 class Collected:
     """What was found.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from bench.record import Kind, Metric, Record
 from bench.report.charts import SERIES, Point, Series, curve_chart
 from bench.report.collect import Entry
-from bench.report.columns import kind_column, number_column
 from bench.report.document import Block, Chart, Charts, Column, Note, Section, Table
+from bench.report.parts import kind_column, number_column
 from bench.report.settings import (
     DEVICE,
     PROPOSAL_RATIO,
@@ -25,7 +25,7 @@ from bench.report.units import Unit, unit_for
 
 KNOBS = (RATIO, PROPOSAL_RATIO)
 FEW = 6
-"""Settings are left out of the curves' names, the least important first, until there are so few curves."""
+"""Settings are left out of the curves' names, the least important first, until there are at most so many curves."""
 MOST_CHARTS = 8
 """Charts of one quantity; the table holds what has no chart."""
 
@@ -168,13 +168,10 @@ def _facets(entries: Sequence[Entry], quantity: Quantity) -> dict[Facet, list[Va
 
 def _curves(facet: Facet, values: Sequence[Value], knob: str) -> Iterator[Curves]:
     names = [name for name in differing(value.settings for value in values) if name not in (knob, DEVICE)]
-    while len({_key(value, names) for value in values}) > FEW and names:
+    groups, curved = _grouped(values, knob, names)
+    while names and not 0 < len(curved) <= FEW:
         names.pop()
-    groups: dict[tuple[Kind, str, str], list[Value]] = defaultdict(list)
-    for value in values:
-        groups[_key(value, names)].append(value)
-    # A setting that was tried at one ratio only is no curve.
-    curved = [group for group in groups.values() if len({value.settings.get(knob) for value in group}) > 1]
+        groups, curved = _grouped(values, knob, names)
     if not curved:
         return
     telling = [name for name in names if len({value.settings.get(name) for group in curved for value in group}) > 1]
@@ -182,7 +179,15 @@ def _curves(facet: Facet, values: Sequence[Value], knob: str) -> Iterator[Curves
     series = [_curve(group, knob, telling, devices) for group in curved]
     series.sort(key=lambda one: (-len(one.points), -one.points[-1].middle))
     merged = {name: None for group in curved for name in differing(value.settings for value in group) if name != knob}
-    yield Curves(facet, knob, series[:SERIES], list(merged), len(groups) - len(series[:SERIES]))
+    yield Curves(facet, knob, series[:SERIES], list(merged), groups - len(series[:SERIES]))
+
+
+def _grouped(values: Sequence[Value], knob: str, names: Sequence[str]) -> tuple[int, list[list[Value]]]:
+    """Return how many settings there are, and the values of those that were tried at several ratios."""
+    groups: dict[tuple[Kind, str, str], list[Value]] = defaultdict(list)
+    for value in values:
+        groups[_key(value, names)].append(value)
+    return len(groups), [group for group in groups.values() if len({value.settings.get(knob) for value in group}) > 1]
 
 
 def _curve(values: Sequence[Value], knob: str, names: Sequence[str], devices: bool) -> Curve:
@@ -286,7 +291,7 @@ def _chart(quantity: Quantity, number: int, curves: Curves) -> Chart:
         may_be_log=unit.name != "%",
     )
     kinds = list(dict.fromkeys(series.kind for series in curves.series))
-    return Chart(facet.title, svg, " ".join(_caption(curves)), kinds)
+    return Chart(f"{facet.title}, by {curves.knob}", svg, " ".join(_caption(curves)), kinds)
 
 
 def _caption(curves: Curves) -> Iterator[str]:
@@ -300,7 +305,8 @@ def _caption(curves: Curves) -> Iterator[str]:
         predicted = most == 1 and all(series.kind == "predicted" for series in curves.series)
         yield "Bars: the bounds of the prediction." if predicted else "Bars: lowest and highest."
     if curves.left_out:
-        yield f"{curves.left_out} more settings are not drawn, most of them for being tried at one ratio only."
+        is_one = curves.left_out == 1
+        yield f"{curves.left_out} more setting{' has' if is_one else 's have'} no curve: tried at one ratio only."
 
 
 def _scaled(point: Aggregate, unit: Unit, knob: str) -> Point:

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from bench.hardware import CONTEXT_ALLOWANCE_BYTES, Profile
 from bench.record import Kind, Metric, Record
 from bench.report.charts import Range, range_chart
-from bench.report.collect import Entry, spread_out, telling_names, title
-from bench.report.columns import bytes_column, kind_column
+from bench.report.collect import Entry, spread_out, telling_names, title, value_of
 from bench.report.document import Block, Chart, Charts, Column, Note, Section, Table, Value
 from bench.report.memory import fits
+from bench.report.parts import bytes_column, kind_column
 from bench.report.settings import DEVICE, experiment, label_of_several, task
 from bench.report.tables import GIB, MIB, format_bytes
 
-VERDICTS = {"yes": "● fits", "no": "○ does not fit", "uncertain": "◐ uncertain"}
+VERDICTS = {"yes": "● yes", "no": "○ no", "uncertain": "◐ uncertain"}
 MOST_SETTINGS = 8
 """In the chart and the matrix; the table of verdicts holds all."""
+NAMED = 3
+"""GPUs of a row that have the same verdicts; the table with a row each names all."""
 INSTEAD = "etad-bench memory --ratio 0.3 --strategy sequential,joint --hardware rtx_4090_24g --store RESULTS"
 
 
@@ -51,7 +53,7 @@ def fitting_section(entries: Sequence[Entry], profiles: Sequence[Profile]) -> Se
         blocks += _matrices(shown, profiles)
         blocks.append(
             Note(
-                "The matrix compares the bytes of the records with each GPU's memory: it fits if the upper bound "
+                "The tables compare the bytes of the records with each GPU's memory: it fits if the upper bound "
                 f"leaves {CONTEXT_ALLOWANCE_BYTES // MIB} MiB for the CUDA context, it does not if the GPU has less "
                 "than the step requests; between these it is uncertain, and etad-bench memory --hardware NAME looks "
                 "closer."
@@ -72,7 +74,7 @@ def verdict(need: Need, available_bytes: int) -> str:
 
 def _reserved(record: Record) -> Metric | None:
     metric = record.metrics.get("reserved_peak_bytes")
-    return None if metric is None or metric.value is None else metric
+    return metric if metric is not None and metric.value else None
 
 
 def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
@@ -87,7 +89,7 @@ def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
     for group in cells.values():
         bounds = [_bounds(metric) for entry in group if (metric := _reserved(entry.record)) is not None]
         low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
-        least = min(_value(entry.record, "requested_peak_bytes") or low for entry in group)
+        least = min(value_of(entry.record, "requested_peak_bytes") or low for entry in group)
         first = group[0].record
         # A page of 4 KiB more or less, as a ratio makes it, is the same need to a reader.
         equal[experiment(first), task(first), first.kind, low, high, round(least / MIB)].append(group[0])
@@ -103,11 +105,6 @@ def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
 def _bounds(metric: Metric) -> tuple[float, float]:
     value = float(metric.value or 0)
     return (value if metric.low is None else float(metric.low), value if metric.high is None else float(metric.high))
-
-
-def _value(record: Record, name: str) -> float | None:
-    metric = record.metrics.get(name)
-    return None if metric is None or metric.value is None else float(metric.value)
 
 
 def _chart(needs: Sequence[Need], profiles: Sequence[Profile], more: str) -> Chart:
@@ -140,12 +137,12 @@ def _matrices(needs: Sequence[Need], profiles: Sequence[Profile]) -> Iterator[Ta
     grouped: list[list[Value]] = []
     for _, same in itertools.groupby(judged, key=lambda pair: pair[1]):
         group = list(same)
-        sizes = [profile.available_memory_bytes for profile, _ in group]
-        names = ", ".join(profile.name for profile, _ in group)
-        grouped.append([min(sizes), max(sizes), *group[0][1], names])
-    memory = [bytes_column("memory from", "memory_least_bytes"), bytes_column("to", "memory_most_bytes")]
-    caption = "Every known GPU against these settings, from the bytes of the records"
-    yield Table("gpu-classes", caption, [*memory, *verdicts, Column("GPUs", "hardware")], grouped)
+        sizes = dict.fromkeys(f"{profile.available_memory_bytes / GIB:.3g}" for profile, _ in (group[0], group[-1]))
+        names = [profile.name for profile, _ in group]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        grouped.append([" to ".join(sizes) + " GiB", ", ".join(names[:NAMED]) + more, *group[0][1]])
+    caption = "Does it fit? Every known GPU against these settings, from the bytes of the records"
+    yield Table("gpu-classes", caption, [Column("memory", "memory"), Column("GPUs", "hardware"), *verdicts], grouped)
     each: list[list[Value]] = [[profile.name, profile.available_memory_bytes, *found] for profile, found in judged]
     columns = [Column("GPU", "hardware"), bytes_column("memory", "memory_bytes"), *verdicts]
     yield Table("gpus", "The same, one row a GPU", columns, each, folded=True)
@@ -162,11 +159,11 @@ def _verdicts(entries: Sequence[Entry]) -> Table:
                 str(record.measurement.get("hardware")),
                 _number(record.measurement.get("hardware_memory_bytes")),
                 title(entry, names),
-                record.kind,
                 fits(record),
+                record.failure.message if record.failure else record.metrics["fits"].reason,
                 *_bounds(reserved),
                 *(_bounds(margin) if margin is not None and margin.value is not None else (None, None)),
-                record.failure.message if record.failure else record.metrics["fits"].reason,
+                record.kind,
                 record.cell_id,
             ]
         )
@@ -174,13 +171,13 @@ def _verdicts(entries: Sequence[Entry]) -> Table:
         Column("GPU", "hardware"),
         bytes_column("memory", "memory_bytes"),
         Column("settings", "settings"),
-        kind_column(),
-        Column("verdict", "fits", form="mark", show=lambda value: VERDICTS[str(value)]),
+        Column("fits", "fits", form="mark", show=lambda value: VERDICTS[str(value)]),
+        Column("why", "why"),
         bytes_column("reserved from", "reserved_low_bytes"),
         bytes_column("to", "reserved_high_bytes"),
         bytes_column("margin from", "margin_low_bytes"),
         bytes_column("to", "margin_high_bytes"),
-        Column("why", "why"),
+        kind_column(),
         Column("cell", "cell_id", "code"),
     ]
     return Table("verdicts", "Verdicts of the records, each GPU looked at closely", columns, rows, most=40)

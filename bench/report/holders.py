@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from bench.record import Metric, Record
-from bench.report.charts import Bar, stacked_bars
+from bench.report.charts import Bar
 from bench.report.collect import Entry, telling_names, title
-from bench.report.columns import bytes_column, share_column
-from bench.report.document import Block, Chart, Charts, Column, Section, Table
+from bench.report.document import Block, Charts, Column, Section, Table
+from bench.report.parts import bar_charts, bytes_column, share_column
 from bench.report.settings import experiment
 from bench.report.tables import format_bytes
 
@@ -23,13 +23,9 @@ def holders_section(entries: Sequence[Entry]) -> Section:
     names = telling_names(holding)
     titles = {entry.path: title(entry, names) for entry in chosen}
     bars = [Bar(titles[entry.path], held_sizes(entry.record, "category")) for entry in chosen]
-    chart = Chart(
-        "What holds the memory at the peak of the steady step",
-        stacked_bars("holders", "What holds the memory at the peak", bars, format_bytes),
-        _caption(len(chosen), len(holding)),
-        sorted({entry.record.kind for entry in chosen}),
-    )
-    blocks: list[Block] = [Charts([chart])]
+    kinds = sorted({entry.record.kind for entry in chosen})
+    what, caption = "Held at the peak of the steady step", _caption(len(chosen), len(holding))
+    blocks: list[Block] = [Charts(bar_charts("holders", what, bars, format_bytes, caption, kinds))]
     blocks.append(_table("holder-parts", "By category and by module", chosen, titles, ("category", "module")))
     blocks.append(_table("holder-tensors", "The largest tensors", chosen, titles, ("tensor",)))
     return Section("holders", "Where the memory sits", blocks, INSTEAD)
@@ -47,7 +43,7 @@ def held(record: Record, what: str) -> list[tuple[str, Metric]]:
 
 def held_sizes(record: Record, what: str) -> list[tuple[str, float]]:
     """Return the same as sizes in bytes, without what is empty."""
-    sizes = [(name, float(metric.value or 0)) for name, metric in held(record, what)]
+    sizes = [(name.replace("_", " "), float(metric.value or 0)) for name, metric in held(record, what)]
     return sorted((pair for pair in sizes if pair[1] > 0), key=lambda pair: -pair[1])
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bench.record import Metric, Record
 from bench.report.collect import Entry, telling_names, title
-from bench.report.columns import bytes_column, kind_column
 from bench.report.document import Block, Column, Note, Section, Table, Value
+from bench.report.parts import bytes_column, kind_column
 from bench.report.settings import experiment
 from bench.report.units import format_metric
 

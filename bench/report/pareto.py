@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from bench.published import DATASETS, Figure
 from bench.record import Kind, Record
 from bench.report.charts import Mark, scatter_chart
-from bench.report.collect import Entry
-from bench.report.columns import bytes_column, kind_column, number_column
+from bench.report.collect import Entry, spread_out, value_of
 from bench.report.document import Block, Chart, Charts, Column, Note, Section, Table
+from bench.report.parts import bytes_column, kind_column, number_column
 from bench.report.settings import DEVICE, differing, experiment, label
 from bench.report.tables import GIB, format_bytes
 from bench.report.units import HOUR_S, format_seconds, unit_for
@@ -38,6 +38,8 @@ NOT_OF_MEMORY = frozenset(
 """Settings that decide the mAP of a run and not its memory."""
 GIGA = 1e9
 """Published memory is in GB; whether that is 10^9 or 2^30 bytes is nowhere said."""
+MOST_MARKS = 40
+"""Behind the front of a chart; the table holds all."""
 INSTEAD = "etad-bench accuracy --config quickstart --ratio 0,0.3,1.0 --seeds 3 --store RESULTS"
 
 
@@ -82,7 +84,12 @@ def front(candidates: Iterable[Candidate], objectives: Sequence[int]) -> list[Ca
     ]
     known = [(candidate, tuple(cost for cost in goal if cost is not None)) for candidate, goal in goals]
     known = [(candidate, goal) for candidate, goal in known if len(goal) == len(objectives) + 1]
-    return [candidate for candidate, goal in known if not any(_beats(other, goal) for _, other in known)]
+    best: list[tuple[Candidate, tuple[float, ...]]] = []
+    # Whatever beats a result sorts before it, and is on the front or beaten by what is.
+    for candidate, goal in sorted(known, key=lambda pair: pair[1]):
+        if not any(_beats(other, goal) for _, other in best):
+            best.append((candidate, goal))
+    return [candidate for candidate, _ in best]
 
 
 def pareto_section(entries: Sequence[Entry], figures: Sequence[Figure]) -> Section:
@@ -109,7 +116,7 @@ def own_candidates(entries: Sequence[Entry]) -> list[Candidate]:
     memory = _memory_by_settings(entries)
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.record.suite == "accuracy" and _number(entry.record, "average_mAP") is not None:
+        if entry.record.suite == "accuracy" and value_of(entry.record, "average_mAP") is not None:
             same = [entry.record.kind, experiment(entry.record), entry.settings]
             groups[json.dumps(same, sort_keys=True)].append(entry)
     by_experiment: dict[str, list[Entry]] = defaultdict(list)
@@ -121,13 +128,13 @@ def own_candidates(entries: Sequence[Entry]) -> list[Candidate]:
 
 def _own_candidate(group: Sequence[Entry], names: Sequence[str], memory: dict[str, tuple[float, str]]) -> Candidate:
     first, name = group[0].record, experiment(group[0].record)
-    seconds = [value for entry in group if (value := _number(entry.record, "train_s")) is not None]
+    seconds = [value for entry in group if (value := value_of(entry.record, "train_s")) is not None]
     size_bytes, size_of = memory.get(_memory_key(group[0]), (None, ""))
     return Candidate(
         label=", ".join(part for part in (name, label(group[0].settings, names)) if part),
         dataset=next((to for prefix, to in PREFIXES.items() if name.startswith(prefix)), name),
         kind=first.kind,
-        average_map=statistics.fmean(_number(entry.record, "average_mAP") or 0.0 for entry in group),
+        average_map=statistics.fmean(value_of(entry.record, "average_mAP") or 0.0 for entry in group),
         memory_bytes=size_bytes,
         memory_of=size_of,
         hours=statistics.fmean(seconds) / HOUR_S if seconds else None,
@@ -173,16 +180,19 @@ def _how_to_read(own: bool) -> str:
 
 def _charts(dataset: str, candidates: Sequence[Candidate]) -> Iterator[Chart]:
     for number, what, scale in ((0, "memory", GIB), (1, "training hours", 1.0)):
-        placed = [(candidate, cost) for candidate in candidates if (cost := candidate.costs[number]) is not None]
+        # A logarithmic axis has no place for a cost of nothing.
+        placed = [(candidate, cost) for candidate in candidates if (cost := candidate.costs[number])]
         if len(placed) < 2:
             continue
+        best_of = set(front((candidate for candidate, _ in placed), [number]))
+        shown = [(candidate, cost) for candidate, cost in placed if candidate in best_of]
+        behind = sorted((pair for pair in placed if pair[0] not in best_of), key=lambda pair: -pair[0].average_map)
+        shown += spread_out(behind, MOST_MARKS)
         axis = what
         if number == 0:
             unit = unit_for("memory_bytes", max(cost for _, cost in placed))
             axis, scale = f"memory, {unit.name}", unit.scale
-        best = sorted(
-            (candidate.costs[number] or 0.0, candidate.average_map) for candidate in front(candidates, [number])
-        )
+        best = sorted((candidate.costs[number] or 0.0, candidate.average_map) for candidate in best_of)
         marks = [
             Mark(
                 cost / scale,
@@ -192,7 +202,7 @@ def _charts(dataset: str, candidates: Sequence[Candidate]) -> Iterator[Chart]:
                 _kind_of(candidate, number),
                 1 if candidate.kind == "published" else 0,
             )
-            for candidate, cost in placed
+            for candidate, cost in shown
         ]
         svg = scatter_chart(
             f"pareto-{dataset}-{number}",
@@ -205,7 +215,9 @@ def _charts(dataset: str, candidates: Sequence[Candidate]) -> Iterator[Chart]:
         kinds = list(dict.fromkeys(mark.kind for mark in marks))
         ours = number == 0 and "predicted" in kinds and any(one.kind == "measured" for one, _ in placed)
         caption = "Our mAP is measured, the memory of the same settings predicted." if ours else ""
-        yield Chart(f"{dataset}: mAP against {what}", svg, caption, kinds)
+        if len(shown) < len(placed):
+            caption += f" {len(placed) - len(shown)} results behind the front are not drawn."
+        yield Chart(f"{dataset}: mAP against {what}", svg, caption.strip(), kinds)
 
 
 def _kind_of(candidate: Candidate, number: int) -> Kind:
@@ -271,11 +283,6 @@ def _standing(candidate: Candidate, best: set[Candidate], objectives: Sequence[i
     return "on it" if candidate in best else "behind"
 
 
-def _number(record: Record, name: str) -> float | None:
-    metric = record.metrics.get(name)
-    return None if metric is None or metric.value is None else float(metric.value)
-
-
 def _classifier(record: Record) -> str:
     section = record.config.get("postprocess")
     return str(section.get("classes")) if isinstance(section, dict) else "not said"
@@ -293,7 +300,7 @@ def _memory_by_settings(entries: Sequence[Entry]) -> dict[str, tuple[float, str]
     for entry in sorted(entries, key=lambda entry: entry.record.kind == "measured"):
         if entry.record.suite == "memory" and not entry.record.measurement.get("inference"):
             for name in MEMORY:
-                size = _number(entry.record, name)
+                size = value_of(entry.record, name)
                 if size is not None:
                     found[_memory_key(entry)] = (size, f"{name.split('_')[0]}, {entry.record.kind}")
                     break

@@ -105,7 +105,7 @@ def label_of_several(cells: Sequence[Settings], names: Sequence[str]) -> str:
     """Return the values of some settings that cells share a result in: "joint, snippet ratio 0.1/0.3/1"."""
     phrases = []
     for name in names:
-        values = list(dict.fromkeys(settings.get(name) for settings in cells))
+        values = sorted({settings.get(name) for settings in cells}, key=_order)
         if len(values) == 1:
             phrases.append(_phrase(name, values[0]))
         elif len(values) <= 4:
@@ -122,6 +122,13 @@ def show(value: Setting) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "-" if value is None else str(value)
+
+
+def _order(value: Setting) -> tuple[bool, float, str]:
+    """Return a key that sorts numbers by size, before words."""
+    if isinstance(value, int | float):
+        return False, float(value), ""
+    return True, 0.0, str(value)
 
 
 def _phrase(name: str, value: Setting) -> str:

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.record import Record
-from bench.report.charts import Bar, Limit, Mark, scatter_chart, stacked_bars
-from bench.report.collect import Entry, spread_out, telling_names, title
-from bench.report.columns import kind_column, number_column, seconds_column, share_column
+from bench.report.charts import Bar, Limit, Mark, scatter_chart
+from bench.report.collect import Entry, spread_out, telling_names, title, value_of
 from bench.report.document import Block, Chart, Charts, Column, Note, Section, Table, Value
+from bench.report.parts import bar_charts, kind_column, number_column, seconds_column, share_column
 from bench.report.settings import experiment
 from bench.report.units import format_number, format_seconds
 
 SUITE = "throughput"
+ACHIEVED, INTENSITY = "achieved_flops_per_s", "arithmetic_intensity_flops_per_byte"
 MOST_BARS = 8
 MOST_MARKS = 60
 MOST_ROOFS = 4
@@ -21,29 +22,25 @@ INSTEAD = "etad-bench throughput --ratio 0.3,1.0 --store RESULTS"
 
 def speed_section(entries: Sequence[Entry]) -> Section:
     """Return the section: durations, rates, energy and the phases of a step."""
-    timed = [entry for entry in entries if entry.record.suite == SUITE and _value(entry.record, "step_s") is not None]
+    timed = [entry for entry in entries if entry.record.suite == SUITE and value_of(entry.record, "step_s") is not None]
     blocks: list[Block] = []
     if timed:
         titles = _titles(timed)
         phased = [entry for entry in timed if any(_phase_times(entry.record))]
-        blocks += [Charts([_phase_chart(phased, titles)])] if phased else []
+        blocks += [Charts(_phase_charts(phased, titles))] if phased else []
         blocks.append(_table(timed, titles))
     return Section("speed", "Speed and energy", blocks, INSTEAD)
 
 
 def roofline_section(entries: Sequence[Entry]) -> Section:
     """Return the section: a chart for every device and peak, with the records under its roof."""
-    placed = [
-        entry
-        for entry in entries
-        if _value(entry.record, "achieved_flops_per_s") and _value(entry.record, "arithmetic_intensity_flops_per_byte")
-    ]
+    placed = [entry for entry in entries if value_of(entry.record, ACHIEVED) and value_of(entry.record, INTENSITY)]
     if not placed:
         return Section("roofline", "Roofline", instead=INSTEAD)
     roofs: dict[tuple[str, float | None, float | None], list[Entry]] = defaultdict(list)
     for entry in placed:
         record = entry.record
-        roof = (_value(record, "peak_flops_per_s"), _value(record, "memory_bandwidth_bytes_per_s"))
+        roof = (value_of(record, "peak_flops_per_s"), value_of(record, "memory_bandwidth_bytes_per_s"))
         roofs[(record.device, *roof)].append(entry)
     ordered = sorted(roofs.items(), key=lambda item: -len(item[1]))
     charts = [
@@ -72,9 +69,9 @@ def _titles(entries: Sequence[Entry]) -> dict[Path, str]:
     return {entry.path: title(entry, names) for entry in entries}
 
 
-def _phase_chart(entries: Sequence[Entry], titles: dict[Path, str]) -> Chart:
+def _phase_charts(entries: Sequence[Entry], titles: dict[Path, str]) -> list[Chart]:
     several = len({entry.record.device for entry in entries}) > 1
-    chosen = spread_out(sorted(entries, key=lambda entry: _value(entry.record, "step_s") or 0.0), MOST_BARS)
+    chosen = spread_out(sorted(entries, key=lambda entry: value_of(entry.record, "step_s") or 0.0), MOST_BARS)
     bars = [
         Bar(
             titles[entry.path] + (f", {entry.record.device}" if several else ""),
@@ -86,24 +83,19 @@ def _phase_chart(entries: Sequence[Entry], titles: dict[Path, str]) -> Chart:
     few = f"{len(chosen)} of {len(entries)} records, from the shortest step to the longest."
     caption = few if len(chosen) < len(entries) else ""
     kinds = list(dict.fromkeys(entry.record.kind for entry in chosen))
-    return Chart(what, stacked_bars("phases", what, bars, format_seconds), caption, kinds)
+    return bar_charts("phases", what, bars, format_seconds, caption, kinds)
 
 
 def _phase_times(record: Record) -> Iterator[tuple[str, float]]:
     for name, metrics in record.phases.items():
         metric = metrics.get("time_s")
         if metric is not None and metric.value is not None:
-            yield name, float(metric.value)
-
-
-def _value(record: Record, name: str) -> float | None:
-    metric = record.metrics.get(name)
-    return None if metric is None or metric.value is None else float(metric.value)
+            yield name.replace("_", " "), float(metric.value)
 
 
 def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
     rows: list[list[Value]] = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: (entry.record.device, titles[entry.path])):
         record = entry.record
         step = record.metrics["step_s"]
         rows.append(
@@ -115,9 +107,9 @@ def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
                 step.low,
                 step.high,
                 len(step.samples) or None,
-                record.findings.get("stability.step_s"),
+                (record.findings.get("stability.step_s") or "").partition(":")[0] or None,
                 *(
-                    _value(record, name)
+                    value_of(record, name)
                     for name in ("videos_per_s", "snippets_per_s", "mfu_ratio", "energy_per_video_j")
                 ),
                 record.findings.get("bound"),
@@ -153,8 +145,8 @@ def _roof_chart(
 ) -> Chart:
     marks = [
         Mark(
-            _value(entry.record, "arithmetic_intensity_flops_per_byte") or 0.0,
-            _value(entry.record, "achieved_flops_per_s") or 0.0,
+            value_of(entry.record, INTENSITY) or 0.0,
+            value_of(entry.record, ACHIEVED) or 0.0,
             titles[entry.path].removeprefix(f"{experiment(entry.record)}, "),
             _point_text(entry, titles),
             entry.record.kind,
@@ -184,6 +176,6 @@ def _roof_chart(
 
 
 def _point_text(entry: Entry, titles: dict[Path, str]) -> str:
-    achieved = format_number(_value(entry.record, "achieved_flops_per_s") or 0.0)
-    share = _value(entry.record, "mfu_ratio")
+    achieved = format_number(value_of(entry.record, ACHIEVED) or 0.0)
+    share = value_of(entry.record, "mfu_ratio")
     return f"{titles[entry.path]}: {achieved}FLOP/s" + (f", {share:.1%} of the peak" if share is not None else "")
