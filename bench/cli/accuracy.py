@@ -1,18 +1,20 @@
-"""``etad-bench accuracy``: train, infer and score, over seeds and snippet ratios."""
+"""``etad-bench accuracy``: train, infer and score, over seeds and ratios, and compare with the published figure."""
 
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from bench.cli.options import config_option, device_option, note, set_option
-from bench.measure.accuracy import measure_accuracy
-from bench.record import cell_id
-from bench.report.accuracy import as_markdown, over_seeds, plot_over_ratio
+from bench.measure.accuracy import Entry, check_parts, measure_accuracy
+from bench.measure.data_check import DataCheck
+from bench.record import Record, cell_id
+from bench.report.accuracy import as_json, as_markdown, plot_over_ratio
 from bench.store import ResultStore
-from etad.config import load_config
+from etad.config import Config, load_config
 from etad.distributed import World, choose_device
+from etad.errors import DataError
 
 
 @click.command()
@@ -20,6 +22,10 @@ from etad.distributed import World, choose_device
 @set_option
 @click.option("--ratio", "ratios", help="Snippet ratios, separated by commas. Default: the config's.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from the config's seed.")
+@click.option("--from-checkpoint", type=click.Path(path_type=Path), help="Trained weights: infer and score only.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="Submission JSON: score only.")
+@click.option("--check-only", is_flag=True, help="Look at the data, print what was found, and stop.")
+@click.option("--check-files", type=click.IntRange(min=0), help="Files to open in the check. Default: all of them.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the runs. Default: runs/NAME.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of the records. Default: OUT/results.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw mAP against the snippet ratio (PNG or SVG).")
@@ -30,33 +36,78 @@ def accuracy(
     assignments: tuple[str, ...],
     ratios: str | None,
     seeds: int,
+    from_checkpoint: Path | None,
+    predictions: Path | None,
+    check_only: bool,
+    check_files: int | None,
     out: Path | None,
     store: Path | None,
     plot: Path | None,
     form: str,
     device: str,
 ) -> None:
-    """Train, infer and score an experiment, and print mAP with its spread over seeds.
+    """Look at the data, train, infer and score an experiment, and print mAP beside the published figure.
 
-    Every run goes on where it stopped; a cell whose record is in the store is not run again.
+    Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
+    reproduced, not reproduced, or not comparable and why.
     """
     base = load_config(config, assignments)
+    entry = Entry(from_checkpoint, predictions)
+    if from_checkpoint is not None and predictions is not None:
+        raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
+    if entry != Entry() and (seeds > 1 or ratios is not None):
+        raise click.UsageError("--seeds and --ratio are for training; weights and predictions are what they are.")
+    if check_only:
+        checks = check_parts(base, check_files)
+        click.echo("\n".join(line for check in checks for line in check.lines()))
+        _refuse(checks)
+        return
+    entry.check(base)
     out = out or Path("runs") / base.name
     results = ResultStore(store or out / "results")
     world = World(0, 1, choose_device(device))
-    values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
-    records = []
-    for ratio in values:
-        for seed in range(base.train.seed, base.train.seed + seeds):
-            cell = load_config(config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"])
-            record = results.find(cell_id("accuracy", "measured", cell.resolved(), {}))
-            if record is None:
-                note(f"{cell.name}: snippet ratio {ratio}, seed {seed}")
-                folder = out / f"ratio{ratio}-seed{seed}"
-                record = measure_accuracy(cell, folder, world, " ".join(["etad-bench", *sys.argv[1:]]))
-                results.write(record)
-            records.append(record)
+    cells = _cells(config, assignments, ratios, seeds, base)
+    found = {name: results.find(_cell_id(cell, entry)) for name, cell in cells.items()}
+    checked = None
+    if entry.predictions is None and None in found.values():
+        checked = check_parts(base, check_files)
+        for line in (line for check in checked for line in check.lines()):
+            note(line)
+        _refuse(checked)
+    records: list[Record] = []
+    for name, cell in cells.items():
+        record = found[name]
+        if record is None:
+            note(f"{cell.name}: {name}")
+            folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
+            command = " ".join(["etad-bench", *sys.argv[1:]])
+            record = measure_accuracy(cell, folder, world, command, entry, checked)
+            results.write(record)
+        records.append(record)
     if plot is not None:
         plot_over_ratio(records, plot)
-    table = over_seeds(records)
-    click.echo(as_markdown(table) if form == "md" else json.dumps(table.to_dict("records"), indent=1))
+    click.echo(as_markdown(records) if form == "md" else as_json(records))
+
+
+def _cells(
+    config: str, assignments: tuple[str, ...], ratios: str | None, seeds: int, base: Config
+) -> dict[str, Config]:
+    """Return the config of every cell, by the name of its folder."""
+    values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
+    return {
+        f"ratio{ratio}-seed{seed}": load_config(
+            config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"]
+        )
+        for ratio in values
+        for seed in range(base.train.seed, base.train.seed + seeds)
+    }
+
+
+def _cell_id(cell: Config, entry: Entry) -> str:
+    return cell_id("accuracy", "measured", cell.resolved(), entry.measurement())
+
+
+def _refuse(checks: Sequence[DataCheck]) -> None:
+    errors = dict.fromkeys(error for check in checks for error in check.errors)
+    if errors:
+        raise DataError("; ".join(errors))

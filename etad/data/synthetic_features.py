@@ -62,7 +62,7 @@ class FeatureSpec:
     """
 
     seed: int = 2023
-    noise: float = 8.0
+    noise: float = 16.0
     correlation_s: float = 4.0
     step_s: float = 16 / 15
     length: int | None = None

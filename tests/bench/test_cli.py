@@ -170,21 +170,3 @@ def test_mistakes_get_one_line_and_their_exit_code(
     assert result.stdout == ""
     assert complaint in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_accuracy_is_measured_once_per_cell(config: Path, tmp_path: Path) -> None:
-    command = ["accuracy", "-c", config, "--ratio", "0,1.0", "--seeds", 2, "-o", tmp_path / "runs", "--device", "cpu"]
-    command += ["--set", "train.epochs=1", "--plot", tmp_path / "plot.png"]
-    first = run(*command)
-    assert first.exit_code == 0, first.stderr
-    lines = first.stdout.splitlines()
-    assert lines[0].startswith("| snippet ratio | average mAP | mAP@0.5 |")
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["0", "1"]
-    assert all("±" in line for line in lines[2:])
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    records = list((tmp_path / "runs" / "results").rglob("*.json"))
-    assert len(records) == 4
-    times = [path.stat().st_mtime_ns for path in records]
-    again = run(*command)
-    assert again.stdout == first.stdout
-    assert [path.stat().st_mtime_ns for path in records] == times

@@ -126,7 +126,7 @@ def test_a_shipped_config_runs_on_them(annotations: Path, tmp_path: Path) -> Non
     assert scores.missing(["training0"])
     text = synthetic_text(tmp_path / "set")
     assert text is not None
-    assert "drawn at random, noise 8" in text
+    assert "drawn at random, noise 16" in text
     assert text in json.loads((tmp_path / "set/activity_net.v1-3.min.json").read_text())["version"]
     assert synthetic_text(tmp_path) is None
 
