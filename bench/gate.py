@@ -196,7 +196,7 @@ def run_benchmarks(checkout: Checkout, folder: Path) -> tuple[dict[str, float], 
     output = folder.parent / "benchmarks.json"
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", str(folder), "--rootdir", str(folder), "-c", os.devnull, "-q"]
-    command += ["--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", f"--benchmark-json={output}"]
+    command += ["--tb=line", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin", f"--benchmark-json={output}"]
     try:
         done = subprocess.run(
             command, env=_environment_of(checkout), cwd=folder.parent, capture_output=True, text=True, timeout=TIMEOUT_S
@@ -264,9 +264,14 @@ def _seconds(values: Sequence[float]) -> Metric:
 
 
 def _environment_of(checkout: Checkout) -> dict[str, str]:
-    # Before whatever is installed; with both usual layouts of a project.
-    path = os.pathsep.join([str(checkout.folder), str(checkout.folder / "src")])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {
+        # Before whatever is installed; with both usual layouts of a project.
+        "PYTHONPATH": os.pathsep.join([str(checkout.folder), str(checkout.folder / "src")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        # Plugins take longer to load than benchmarks to run, and xdist would switch the benchmarks off.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
 
 
 def _commit(root: Path, revision: str) -> str:
