@@ -47,10 +47,4 @@
       });
     });
   }
-
-  // Printing shows what is folded away.
-  const folded = [...document.querySelectorAll("details")];
-  let opened = [];
-  addEventListener("beforeprint", () => { opened = folded.filter((one) => !one.open); opened.forEach((one) => { one.open = true; }); });
-  addEventListener("afterprint", () => opened.forEach((one) => { one.open = false; }));
 })();
