@@ -26,6 +26,8 @@ ENCODER_KNOBS = ("strategy", "chunk", "ratio", "encoder", "frozen", "size")
 """Without effect when the input is features."""
 TRAINING_KNOBS = ("strategy", "ratio", "proposal-ratio")
 """Without effect in inference."""
+HOST_KNOBS = {"data": ("batch", "snippets", "size"), "post": ("batch", "snippets")}
+"""The only ones that matter to reading a batch, and to post-processing one: no network runs."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from bench.arithmetic import arithmetic_per_video, detection_flop, snippet_flop
 from bench.environment import Environment, collect_environment, device_slug
 from bench.hardware import Precision, match_profile
-from bench.measure.cells import Cell, make_cells
+from bench.measure.cells import HOST_KNOBS, Cell, make_cells
 from bench.measure.flops import Cost, ForwardMacs, count, forward_macs
 from bench.measure.host_workloads import DATA_WAIT, DataLoading, Postprocessing, RealBatches
 from bench.measure.isolation import Outcome, run_all, run_isolated
@@ -100,10 +100,6 @@ class Counts:
     def total(self) -> Cost | None:
         """All phases together."""
         return None if self.phases is None else sum(self.phases.values(), Cost())
-
-
-HOST_KNOBS = {"data": ("batch", "snippets", "size"), "post": ("batch", "snippets")}
-"""Knobs that matter to what the host does; the others are the network's."""
 
 
 def throughput_cells(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.measure.cells import KNOBS
+from bench.measure.cells import ENCODER_KNOBS, HOST_KNOBS, KNOBS, TRAINING_KNOBS
 from bench.record import Metric, Metrics, Record
 from bench.report.memory import setting
 from bench.report.tables import Column, Format, Value, align, format_bytes, format_records, metric_column
@@ -79,11 +79,20 @@ def _report(record: Record) -> Iterator[str]:
 
 
 def _title(record: Record) -> str:
-    ignored = [warning.split()[0] for warning in record.warnings if "has no effect" in warning]
-    options = [option for option in KNOBS if f"--{option}" not in ignored]
-    settings = ", ".join(f"{option} {setting(record, option)}" for option in options)
-    what = WHAT[str(record.measurement["what"])]
-    return f"{record.config['name']}, {what}: {settings}; {record.kind} on {record.device}"
+    what = str(record.measurement["what"])
+    settings = ", ".join(f"{option} {setting(record, option)}" for option in _relevant(record, what))
+    real = " on its data set" if record.measurement["real_data"] else ""
+    return f"{record.config['name']}, {WHAT[what]}{real}: {settings}; {record.kind} on {record.device}"
+
+
+def _relevant(record: Record, what: str) -> Iterator[str]:
+    """Yield the knobs that matter to what was timed."""
+    data = record.config["data"]
+    assert isinstance(data, dict)
+    ignored = {warning.split()[0].removeprefix("--") for warning in record.warnings if "has no effect" in warning}
+    ignored |= set(TRAINING_KNOBS) if what == "infer" else set()
+    ignored |= set(ENCODER_KNOBS) if data["input"] == "features" else set()
+    yield from (option for option in HOST_KNOBS.get(what, KNOBS) if option not in ignored)
 
 
 def _phases(record: Record) -> Iterator[list[str]]:
