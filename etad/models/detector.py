@@ -8,10 +8,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from etad.config import DetectorConfig
-from etad.models.roi_align import roi_align_1d
+from etad.config import DetectorConfig, EfficiencyConfig
+from etad.models.linear import OneDnnSequential, onednn_linear
+from etad.models.roi_align import align_projected, choose_form, roi_align_1d
 from etad.segments import refine
+
+_PUBLISHED = EfficiencyConfig()
 
 
 @dataclass(frozen=True)
@@ -86,28 +90,28 @@ class TemporalEnhance(nn.Module):
 class ProposalHead(nn.Module):
     """Score and refine proposals from the features under and around them."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetectorConfig, efficiency: EfficiencyConfig) -> None:
         super().__init__()
         channels, hidden, head = config.proposal_channels, config.proposal_hidden, config.head_hidden
+        by_onednn = efficiency.linear == "onednn"
+        sequential = OneDnnSequential if by_onednn else nn.Sequential
         self.bins, self.boundary_bins, self.extension = config.bins, config.boundary_bins, config.extension
+        self._form, self._linear = efficiency.roi_align, onednn_linear if by_onednn else functional.linear
         self.reduce_dim_before = nn.Sequential(nn.Conv1d(config.hidden, channels, 3, padding=1), nn.ReLU(inplace=True))
-        self.reduce_dim_ext = nn.Sequential(nn.Linear(channels * config.bins, hidden), nn.ReLU(inplace=True))
-        self.iou_fc = _mlp(hidden, head, head, head, 2)
-        self.cls_se_fc = _mlp(hidden, head, head, head, 2)
-        self.reg_cw_fc = _mlp(hidden, head, head, head, 2)
-        self.reg_s_fc = _mlp(channels * config.boundary_bins, hidden, head, head, head, 1)
-        self.reg_e_fc = _mlp(channels * config.boundary_bins, hidden, head, head, head, 1)
+        self.reduce_dim_ext = sequential(nn.Linear(channels * config.bins, hidden), nn.ReLU(inplace=True))
+        self.iou_fc = _mlp(sequential, hidden, head, head, head, 2)
+        self.cls_se_fc = _mlp(sequential, hidden, head, head, head, 2)
+        self.reg_cw_fc = _mlp(sequential, hidden, head, head, head, 2)
+        self.reg_s_fc = _mlp(sequential, channels * config.boundary_bins, hidden, head, head, head, 1)
+        self.reg_e_fc = _mlp(sequential, channels * config.boundary_bins, hidden, head, head, head, 1)
 
     def forward(self, x: Tensor, segments: Tensor) -> StageOutput:
         """Judge ``segments`` ``[B, K, 2]`` (normalised) on features ``[B, hidden, T]``."""
         margin = (segments[..., 1:] - segments[..., :1]) * self.extension
         extended = torch.cat((segments[..., :1] - margin, segments[..., 1:] + margin), dim=-1)
-        pooled = roi_align_1d(self.reduce_dim_before(x), extended, self.bins)
-        whole = self.reduce_dim_ext(pooled.flatten(2))
-        start = self.reg_s_fc(pooled[..., : self.boundary_bins].flatten(2))
-        end = self.reg_e_fc(pooled[..., -self.boundary_bins :].flatten(2))
+        whole, start, end = self._first_layers(self.reduce_dim_before(x), extended)
         # Offsets leave autocast here: a half-precision segment is off by up to a position.
-        start_end = torch.cat((start, end), dim=-1).float()
+        start_end = torch.cat((self.reg_s_fc[2:](start), self.reg_e_fc[2:](end)), dim=-1).float()
         centre_width = self.reg_cw_fc(whole).float() / 2
         return StageOutput(
             segments=segments,
@@ -118,11 +122,41 @@ class ProposalHead(nn.Module):
             refined=refine(segments, start_end.detach(), centre_width.detach()),
         )
 
+    def _first_layers(self, features: Tensor, extended: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Apply RoIAlign and the layers that read its bins: all, the first few and the last few; ``[B, K, hidden]``."""
+        layers = self.reduce_dim_ext, self.reg_s_fc[:2], self.reg_e_fc[:2]
+        edge = self.boundary_bins
+        parts = range(self.bins), range(edge), range(self.bins - edge, self.bins)
+        form = choose_form(self._form, features.device.type, extended.shape[1], features.shape[2])
+        if form == "projected":
+            whole, start, end = (
+                self._projected(features, extended, layer[0], part) for layer, part in zip(layers, parts, strict=True)
+            )
+            return whole, start, end
+        pooled = roi_align_1d(features, extended, self.bins, form)
+        whole, start, end = (
+            layer(pooled[..., part.start : part.stop].flatten(2)) for layer, part in zip(layers, parts, strict=True)
+        )
+        return whole, start, end
+
+    def _projected(self, features: Tensor, extended: Tensor, layer: nn.Module, part: range) -> Tensor:
+        assert isinstance(layer, nn.Linear)
+        # [outputs, channels * bins] -> [bins * outputs, channels]
+        weight = layer.weight.unflatten(1, (features.shape[1], len(part))).permute(2, 0, 1).flatten(0, 1)
+        table = self._linear(features.transpose(1, 2), weight).unflatten(2, (len(part), -1))
+        return align_projected(table, extended, self.bins, part).add_(layer.bias).relu_()
+
 
 class Detector(nn.Module):
-    """ETAD's detector over features ``[B, channels, T]``."""
+    """ETAD's detector over features ``[B, channels, T]``.
 
-    def __init__(self, channels: int, config: DetectorConfig) -> None:
+    Args:
+        channels: width of the features.
+        config: its sizes.
+        efficiency: how it computes; parameters and their names are the same in all forms.
+    """
+
+    def __init__(self, channels: int, config: DetectorConfig, efficiency: EfficiencyConfig = _PUBLISHED) -> None:
         super().__init__()
         hidden, groups = config.hidden, config.groups
         self.temporal_enhance = TemporalEnhance(channels, config)
@@ -133,7 +167,7 @@ class Detector(nn.Module):
             nn.Sequential(nn.Conv1d(hidden, hidden, 3, padding=1, groups=groups), nn.ReLU(inplace=True))
             for _ in config.stage_tiou
         )
-        self.stage_pem = nn.ModuleList(ProposalHead(config) for _ in config.stage_tiou)
+        self.stage_pem = nn.ModuleList(ProposalHead(config, efficiency) for _ in config.stage_tiou)
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -159,8 +193,8 @@ class Detector(nn.Module):
         return DetectorOutput(boundary_maps, tuple(stages))
 
 
-def _mlp(*widths: int) -> nn.Sequential:
+def _mlp(sequential: type[nn.Sequential], *widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    return sequential(*layers[:-1])

@@ -65,7 +65,7 @@ class Etad(nn.Module):
         if config.data.input == "frames":
             self.feature_extractor = SnippetEncoder(config.model.encoder, config.data.frames, config.efficiency)
             channels = self.feature_extractor.channels
-        self.base_detector = Detector(channels, config.model.detector)
+        self.base_detector = Detector(channels, config.model.detector, config.efficiency)
         self.snippet_classifier = None
         if config.model.classifier is not None:
             self.snippet_classifier = SnippetClassifier(channels, classes, config.model.classifier)
