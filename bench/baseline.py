@@ -35,15 +35,16 @@ CLASSES = 20
 
 SHORT_VIDEO = ("data.length=8", "train.batch=1")
 """So few snippets that a trace takes a second; the number of snippets only repeats what happens for one chunk."""
+FEW_PROPOSALS = ("data.length=32", "train.batch=1")
 CELLS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("anet_e2e", SHORT_VIDEO, False),
     ("anet_e2e", SHORT_VIDEO, True),
-    ("anet_features", ("data.length=32", "train.batch=1"), False),
-    ("anet_features", ("data.length=32", "train.batch=1"), True),
-    ("quickstart", SHORT_VIDEO, False),
-    ("quickstart", SHORT_VIDEO, True),
+    ("anet_features", FEW_PROPOSALS, False),
+    ("anet_features", FEW_PROPOSALS, True),
+    ("thumos_features", FEW_PROPOSALS, True),
     ("quickstart", (*SHORT_VIDEO, "step.strategy=checkpointed"), False),
-    ("quickstart", (*SHORT_VIDEO, "step.precision=bf16"), False),
+    ("quickstart", SHORT_VIDEO, True),
+    ("quickstart", (*SHORT_VIDEO, "step.precision=bf16"), True),
 )
 """Config, its changes, and whether it detects instead of trains."""
 
