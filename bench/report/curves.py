@@ -235,7 +235,7 @@ def _blocks(quantity: Quantity, found: Sequence[Curves]) -> Iterator[Block]:
             curves.facet.task,
             curves.facet.device or None,
             quantity.metrics[curves.facet.metric],
-            series.label,
+            None if series.label == series.kind else series.label,
             series.kind,
             curves.knob,
             point.x,

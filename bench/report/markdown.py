@@ -43,7 +43,7 @@ def _table(table: Table) -> Iterator[str]:
     for row in shown:
         texts = zip(table.header, row, strict=True)
         yield _row(
-            [f"`{text}`" if column.form == "code" and text != "-" else _plain(text) for column, (text, _) in texts]
+            [_code(text) if column.form == "code" and text != "-" else _plain(text) for column, (text, _) in texts]
         )
     if len(table.rows) > len(shown):
         yield ""
@@ -52,6 +52,11 @@ def _table(table: Table) -> Iterator[str]:
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{text}{fence}"
 
 
 def _plain(text: str) -> str:

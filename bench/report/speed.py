@@ -33,20 +33,17 @@ def speed_section(entries: Sequence[Entry]) -> Section:
 
 
 def roofline_section(entries: Sequence[Entry]) -> Section:
-    """Return the section: a chart for every device and peak, with the records under its roof."""
+    """Return the section: a chart for every device and precision, with the records under its roof."""
     placed = [entry for entry in entries if value_of(entry.record, ACHIEVED) and value_of(entry.record, INTENSITY)]
     if not placed:
         return Section("roofline", "Roofline", instead=INSTEAD)
-    roofs: dict[tuple[str, float | None, float | None], list[Entry]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in placed:
-        record = entry.record
-        roof = (value_of(record, "peak_flops_per_s"), value_of(record, "memory_bandwidth_bytes_per_s"))
-        roofs[(record.device, *roof)].append(entry)
-    ordered = sorted(roofs.items(), key=lambda item: -len(item[1]))
+        groups[entry.record.device, str(entry.settings.get("precision"))].append(entry)
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     charts = [
-        _roof_chart(number, device, peak, bandwidth, found, titles)
-        for number, ((device, peak, bandwidth), found) in enumerate(ordered[:MOST_ROOFS])
-        for titles in [_titles(found)]
+        _roof_chart(number, f"{device}, {precision}", found)
+        for number, ((device, precision), found) in enumerate(ordered[:MOST_ROOFS])
     ]
     blocks: list[Block] = [
         Note(
@@ -58,7 +55,7 @@ def roofline_section(entries: Sequence[Entry]) -> Section:
     ]
     if len(ordered) > MOST_ROOFS:
         blocks.append(
-            Note(f"{len(ordered) - MOST_ROOFS} more devices or peaks have no chart; the table of speeds has all.")
+            Note(f"{len(ordered) - MOST_ROOFS} more devices or precisions have no chart; the table of speeds has all.")
         )
     return Section("roofline", "Roofline", blocks)
 
@@ -67,6 +64,11 @@ def _titles(entries: Sequence[Entry]) -> dict[Path, str]:
     """Return what tells the records apart, besides the device, by path."""
     names = telling_names(entries)
     return {entry.path: title(entry, names) for entry in entries}
+
+
+def _word(finding: str | None) -> str | None:
+    """Return a finding without its evidence, which the record holds."""
+    return None if finding is None else finding.partition(":")[0]
 
 
 def _phase_charts(entries: Sequence[Entry], titles: dict[Path, str]) -> list[Chart]:
@@ -81,7 +83,7 @@ def _phase_charts(entries: Sequence[Entry], titles: dict[Path, str]) -> list[Cha
     ]
     what = "Where the time of a step goes"
     few = f"{len(chosen)} of {len(entries)} records, from the shortest step to the longest."
-    caption = few if len(chosen) < len(entries) else ""
+    caption = "Medians of the phases." + (f" {few}" if len(chosen) < len(entries) else "")
     kinds = list(dict.fromkeys(entry.record.kind for entry in chosen))
     return bar_charts("phases", what, bars, format_seconds, caption, kinds)
 
@@ -107,12 +109,12 @@ def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
                 step.low,
                 step.high,
                 len(step.samples) or None,
-                (record.findings.get("stability.step_s") or "").partition(":")[0] or None,
+                _word(record.findings.get("stability.step_s")),
                 *(
                     value_of(record, name)
                     for name in ("videos_per_s", "snippets_per_s", "mfu_ratio", "energy_per_video_j")
                 ),
-                record.findings.get("bound"),
+                _word(record.findings.get("bound")),
                 record.cell_id,
             ]
         )
@@ -132,17 +134,12 @@ def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
         Column("bound by", "bound"),
         Column("cell", "cell_id", "code"),
     ]
-    return Table("speeds", "Steps timed or forecast; low and high: 95 % interval of the median", columns, rows, most=60)
+    caption = "Steps timed or forecast; low and high: 95 % interval of the median, or bounds of a forecast"
+    return Table("speeds", caption, columns, rows)
 
 
-def _roof_chart(
-    number: int,
-    device: str,
-    peak: float | None,
-    bandwidth: float | None,
-    entries: Sequence[Entry],
-    titles: dict[Path, str],
-) -> Chart:
+def _roof_chart(number: int, title: str, entries: Sequence[Entry]) -> Chart:
+    titles = _titles(entries)
     marks = [
         Mark(
             value_of(entry.record, INTENSITY) or 0.0,
@@ -153,8 +150,12 @@ def _roof_chart(
         )
         for entry in entries[:MOST_MARKS]
     ]
+    # A peak that was probed differs from run to run; none of them can be above the device's own.
+    peaks = [peak for entry in entries if (peak := value_of(entry.record, "peak_flops_per_s"))]
+    bandwidths = [rate for entry in entries if (rate := value_of(entry.record, "memory_bandwidth_bytes_per_s"))]
     limits = []
-    if peak is not None and bandwidth is not None:
+    if peaks and bandwidths:
+        peak, bandwidth = max(peaks), max(bandwidths)
         ridge = peak / bandwidth
         xs = [mark.x for mark in marks]
         # The roof reaches past the ridge and past the marks, so that both of its parts can be seen.
@@ -163,16 +164,22 @@ def _roof_chart(
         limits = [Limit(f"{format_number(peak)}FLOP/s, {format_number(bandwidth)}B/s", points)]
     svg = scatter_chart(
         f"roof{number}",
-        f"Roofline of {device}",
+        f"Roofline of {title}",
         "arithmetic intensity, FLOP/byte",
         "achieved, FLOP/s",
         marks,
         limits=limits,
         log_y=True,
     )
-    unknown = "" if limits else " Peak and bandwidth of this device are not known, so there is no roof."
-    more = f" {MOST_MARKS} of {len(entries)} records." if len(entries) > MOST_MARKS else ""
-    return Chart(device, svg, f"{unknown}{more}".strip(), list(dict.fromkeys(mark.kind for mark in marks)))
+    captions = []
+    if not limits:
+        captions.append("Peak and bandwidth of this device are not known, so there is no roof.")
+    elif len(set(peaks)) > 1:
+        lowest = format_number(min(peaks))
+        captions.append(f"The roof is the highest of {len(peaks)} that were found; the lowest is {lowest}FLOP/s.")
+    if len(entries) > MOST_MARKS:
+        captions.append(f"{MOST_MARKS} of {len(entries)} records.")
+    return Chart(title, svg, " ".join(captions), list(dict.fromkeys(mark.kind for mark in marks)))
 
 
 def _point_text(entry: Entry, titles: dict[Path, str]) -> str:

@@ -370,6 +370,13 @@ def test_roofline_has_a_roof_where_the_peak_is_known() -> None:
     assert "there is no roof" in without.caption
 
 
+def test_a_probed_peak_that_varies_makes_one_roof() -> None:
+    (chart,) = charts(roofline_section(entries_of([timed(0.3, 2.0, peak=50e12), timed(1.0, 4.0, peak=60e12)])))
+    assert "60 TFLOP/s" in chart.svg
+    assert "highest of 2" in chart.caption
+    assert "50 TFLOP/s" in chart.caption
+
+
 def test_what_is_not_stable_and_what_failed() -> None:
     entries = entries_of(RECORDS)
     rows = tables(stability_section(entries))["unstable"].rows
