@@ -102,6 +102,9 @@ def _obstacles(record: Record, wanted: Reproduction, published: float) -> Iterat
     lost = published * without / max(videos, 1)
     if lost > wanted.tolerance_percent:
         yield f"{without} test videos have no detection, which can cost {lost:.2f} points"
+    outside = _count(record, "detections_in_unknown_videos")
+    if outside:
+        yield f"{outside} detections are in videos outside the test set"
     missing = _count(record, "training_videos_missing")
     if missing > MISSING_TRAINING * (missing + _count(record, "training_videos")):
         yield f"{missing} training videos are missing"

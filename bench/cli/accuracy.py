@@ -68,12 +68,13 @@ def accuracy(
     world = World(0, 1, choose_device(device))
     cells = _cells(config, assignments, ratios, seeds, base)
     found = {name: results.find(_cell_id(cell, entry)) for name, cell in cells.items()}
-    checked = None
+    checked, told = None, set[str]()
     if entry.predictions is None and None in found.values():
         checked = check_parts(base, check_files)
         for line in (line for check in checked for line in check.lines()):
             note(line)
         _refuse(checked)
+        told.update(text for check in checked for text in check.warnings)
     records: list[Record] = []
     for name, cell in cells.items():
         record = found[name]
@@ -83,6 +84,10 @@ def accuracy(
             command = " ".join(["etad-bench", *sys.argv[1:]])
             record = measure_accuracy(cell, folder, world, command, entry, checked)
             results.write(record)
+            for text in record.warnings:
+                if text not in told:
+                    note(text)
+            told.update(record.warnings)
         records.append(record)
     if plot is not None:
         plot_over_ratio(records, plot)

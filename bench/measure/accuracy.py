@@ -20,6 +20,7 @@ from bench.verdict import CLASSIFIER, SYNTHETIC, VERDICT, judge
 from etad.config import Config
 from etad.data.annotations import load_annotations
 from etad.data.dataset import train_dataset
+from etad.data.synthetic_mark import synthetic_text
 from etad.detection_log import DetectionLog
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
@@ -130,7 +131,7 @@ def measure_accuracy(
         raise DataError("; ".join(dict.fromkeys(errors)))
     outcomes = [_run(part, part_folder, world, entry) for part, part_folder in parts(config, folder)]
     environment = collect_environment(config.train.seed)
-    synthetic = next((check.synthetic for check in checks if check.synthetic), None)
+    synthetic = synthetic_text(config.data.root)
     warnings = [*(text for check in checks for text in check.warnings), *(p for one in outcomes for p in one.problems)]
     record = Record(
         status="ok",
@@ -155,7 +156,7 @@ def measure_accuracy(
 
 def _run(part: Config, folder: Path, world: World, entry: Entry) -> _Part:
     if entry.predictions is not None:
-        return _score(entry.predictions, part)
+        return _score(entry.predictions, part, "not said in the submission")
     if entry.checkpoint is not None:
         annotations = load_annotations(part.data.path(part.data.annotations))
         classes = annotations.classes_of({*part.data.train_selection, *part.data.test_selection})
@@ -177,13 +178,13 @@ def _infer_and_score(
     with DetectionLog(folder / DETECTIONS, _made_by(weights, part)) as log:
         detected = infer_test_set(model, part, classes, world, log)
     write_json(folder / PREDICTIONS, detected.submission())
-    outcome = _score(folder / PREDICTIONS, part)
+    outcome = _score(folder / PREDICTIONS, part, part.postprocess.classes)
     write_json(folder / EVALUATION, outcome.result)
     outcome.infer_s = log.spent_s
     return outcome
 
 
-def _score(predictions: Path, part: Config) -> _Part:
+def _score(predictions: Path, part: Config, classes_from: str) -> _Part:
     submission = Submission.read(predictions, part)
     began = time.perf_counter()
     scored = submission.score()
@@ -191,7 +192,7 @@ def _score(predictions: Path, part: Config) -> _Part:
     counts = scored.evaluation.counts
     return _Part(
         result=scored.to_record(),
-        classifier=submission.external_data or part.postprocess.classes,
+        classifier=submission.external_data or classes_from,
         evaluate_s=evaluate_s,
         counts={
             "test_videos": counts.videos,

@@ -14,6 +14,7 @@ from bench.measure.data_check import check_data
 from bench.record import Record
 from bench.store import ResultStore
 from etad.config import load_config
+from etad.data.synthetic_mark import write_mark
 from etad.infer import Detecting
 from tests.etad.make_videos import write_video
 from tests.etad.small_runs import write_small_set
@@ -127,6 +128,31 @@ def test_one_can_begin_with_weights_or_with_detections(finished: Path, config: P
         assert all("begun with" in str(record.metrics[key].reason) for key in absent)
         assert record.measurement[option.removeprefix("--from-").removeprefix("--")] == name
     assert len(ids) == 3
+
+
+def test_what_is_odd_about_detections_is_said(finished: Path, config: Path, tmp_path: Path) -> None:
+    tree = json.loads((finished / "ratio0.3-seed2023/predictions.json").read_text())
+    tree["results"]["video0"] = tree["results"].pop("video7")
+    (tmp_path / "mixed.json").write_text(json.dumps(tree))
+    result = run("accuracy", "-c", config, "--predictions", tmp_path / "mixed.json", "-o", tmp_path)
+    assert "1 videos outside the subset validation (first: video0; 1 of subset training)" in result.stderr
+    assert "1 videos of the subset validation have no detection (first: video7)" in result.stderr
+    record = record_in(tmp_path / "results")
+    assert record.metrics["test_videos_without_detections"].value == 1
+    assert record.metrics["detections_in_unknown_videos"].value == len(tree["results"]["video0"])
+    assert record.findings["classifier"] == "not said in the submission"
+    assert len(record.warnings) == 2
+
+
+def test_synthetic_data_is_said_at_every_entry(config: Path, finished: Path, tmp_path: Path) -> None:
+    write_mark(tmp_path, "drawn for a test", {})
+    (tmp_path / "annotations.json").write_bytes((config.parent / "annotations.json").read_bytes())
+    predictions = finished / "ratio0.3-seed2023/predictions.json"
+    run("accuracy", "-c", config, "--set", f"data.root={tmp_path}", "--predictions", predictions, "-o", tmp_path)
+    assert record_in(tmp_path / "results").findings["data.synthetic"] == "drawn for a test"
+    (tmp_path / "features").symlink_to(config.parent / "features")
+    checked = run("accuracy", "-c", config, "--set", f"data.root={tmp_path}", "--check-only")
+    assert checked.stdout.startswith("SYNTHETIC: drawn for a test\n")
 
 
 @pytest.mark.parametrize(

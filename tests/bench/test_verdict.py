@@ -103,6 +103,7 @@ def test_every_obstacle_is_named() -> None:
     assert why_not(37.8, test_videos_without_detections=100) == (
         "100 test videos have no detection, which can cost 0.77 points"
     )
+    assert why_not(37.8, detections_in_unknown_videos=7) == "7 detections are in videos outside the test set"
     assert why_not(37.8, training_videos_missing=300) == "300 training videos are missing"
     assert why_not(37.8, "train.epochs=1", "step.precision=bf16") == (
         "other settings: step.precision bf16, not fp32, train.epochs 1, not 6"
