@@ -45,6 +45,7 @@ TINY_OPERATIONS = 2000
 USUAL_SHARE = 0.4
 """Of a matrix product's speed: what a step reaches, roughly; it only serves to warn of long measurements."""
 LONG_S = 60.0
+FEW_SNIPPETS = 8
 OTHER = "other"
 
 
@@ -144,7 +145,8 @@ def expected_duration(cells: Sequence[Cell], what: What, device_name: str, limit
     if total_s < LONG_S:
         return None
     longest = f"a step takes about {format_seconds(max(steps_s))}"
-    hint = "; fewer videos and snippets (--batch 1 --snippets 8) take less" if max(steps_s) > limits.min_time_s else ""
+    large = any(cell.config.train.batch * cell.config.data.length > FEW_SNIPPETS for cell in cells)
+    hint = f"; fewer videos and snippets (--batch 1 --snippets {FEW_SNIPPETS}) take less" if large else ""
     return f"{longest} by its arithmetic, and all of this about {format_seconds(total_s)}{hint}"
 
 
@@ -196,7 +198,8 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
     return Timing(
         rounds=tuple(rounds),
         amounts=workload.amounts,
-        roof=roof,
+        # Whatever else runs on the machine only ever lowers what is reached.
+        roof=roof.best(measure_roof(device, config)),
         method=clock.method,
         listening_s=listening_s(clock),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -322,9 +325,16 @@ def throughput_record(
         metrics=metrics,
         phases=phase_metrics(rounds, found.method, counts),
         findings=findings,
-        warnings=(*cell.warnings, *shortfall(rounds, limits)),
+        warnings=(*cell.warnings, *shortfall(rounds, limits), *exceeded(metrics)),
         **facts,
     )
+
+
+def exceeded(metrics: Metrics) -> Iterator[str]:
+    """Say that a step was faster than the measured peak, which then was measured too low."""
+    mfu = metrics.get("mfu_ratio")
+    if mfu is not None and mfu.value is not None and mfu.value > 1:
+        yield f"MFU is {mfu.value:.0%}: the peak was measured too low, by other processes or too few threads"
 
 
 def shortfall(rounds: Sequence[Round], limits: Limits) -> Iterator[str]:

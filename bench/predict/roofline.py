@@ -53,6 +53,19 @@ class Roof:
             return None
         return self.peak_flops_per_s / self.bandwidth_bytes_per_s
 
+    def best(self, other: "Roof") -> "Roof":
+        """Return the roof of two measurements of one device: the higher rates, the faster host."""
+        return Roof(
+            _larger(self.peak_flops_per_s, other.peak_flops_per_s),
+            _larger(self.bandwidth_bytes_per_s, other.bandwidth_bytes_per_s),
+            min(self.operator_s, other.operator_s),
+            self.source,
+        )
+
+
+def _larger(first: float | None, second: float | None) -> float | None:
+    return max((value for value in (first, second) if value is not None), default=None)
+
 
 def roof_of_profile(profile: Profile, precision: Precision, operator_s: float = LAUNCH_S) -> Roof:
     """Return the roof of a GPU from its data sheet."""

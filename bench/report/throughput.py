@@ -72,7 +72,7 @@ def _report(record: Record) -> Iterator[str]:
         yield f"{'bound':12} {record.findings['bound']}"
     overhead = _number(record, "measuring_overhead_ratio")
     if overhead is not None:
-        yield f"{'measuring':12} {overhead:.4%} of the step is our marks of the phases"
+        yield f"{'measuring':12} {100 * overhead:.2g} % of the step is our marks of the phases"
     for name, text in record.findings.items():
         if name.startswith("uncounted."):
             yield f"{'not counted':12} by {name.removeprefix('uncounted.')}: {_shortened(text)}"

@@ -20,6 +20,12 @@ def test_the_roof() -> None:
     assert UNKNOWN.ridge_flops_per_byte is UNKNOWN.attainable_flops_per_s(1.0) is None
 
 
+def test_of_two_measurements_the_undisturbed_one_counts() -> None:
+    best = ROOF.best(Roof(2e12, None, 2e-5, "again"))
+    assert best == Roof(2e12, 1e11, 1e-5, "made up")
+    assert UNKNOWN.best(UNKNOWN) == UNKNOWN
+
+
 def test_least_times() -> None:
     times = least_times(2 * 10**12, 10**11, 1000, ROOF)
     assert (times.compute_s, times.memory_s, times.launch_s) == (2.0, 1.0, pytest.approx(0.01))

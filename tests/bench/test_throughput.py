@@ -210,6 +210,12 @@ def test_a_cell_that_died_says_how(environment: Any) -> None:
     assert record.device == throughput_module.device_slug(environment)
 
 
+def test_a_peak_that_was_measured_too_low_is_said(environment: Any) -> None:
+    cost = Cost(flops=2 * 10**12, moved_bytes=10**10, operators=50)
+    record = record_from(timing(), environment, Counts({"encode": cost}, None))
+    assert record.warnings[0].startswith("MFU is 200%: the peak was measured too low")
+
+
 def test_too_few_rounds_are_said(environment: Any) -> None:
     found = timing()
     short = Timing(found.rounds[:2], *list(vars(found).values())[1:])
