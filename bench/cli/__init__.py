@@ -13,7 +13,7 @@ INTERRUPTED = 130
 FAILED = 3
 
 COMMANDS = {
-    "accuracy": "Train, infer and score, over seeds and snippet ratios.",
+    "accuracy": "Train, infer and score, and compare with the published figure.",
     "baseline": "Keep or check the quantities that are the same on every run.",
     "check": "Check a folder of records: schema, physical sense, provenance.",
     "compare": "Compare two sets of records, and fail if something got worse.",
@@ -35,7 +35,7 @@ COMMANDS = {
     "published": "Show published figures of this and comparable methods.",
     "report": "Write results as one HTML page, or as Markdown.",
     "sweep": "Measure many cells, each in a process of its own.",
-    "synth": "Render a small set of videos to try everything on.",
+    "synth": "Make a synthetic set: small videos, or features for real annotations.",
     "throughput": "Time training, detection, data or post-processing, and say what bounds it.",
     "train": "Train a detector, from features or from frames.",
 }
