@@ -1,11 +1,12 @@
 """What a cell was set to, in words for a person, and which of these settings tell the cells of a report apart."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
 from pydantic import JsonValue
 
 from bench.record import Record
-from etad.config import EfficiencyConfig
+from etad.config import Config, EfficiencyConfig
 from etad.variants import VARIANTS
 
 Setting = str | int | float | bool | None
@@ -69,8 +70,11 @@ def task(record: Record) -> str:
 
 
 def settings_of(record: Record) -> dict[str, Setting]:
-    """Return every setting of a cell that may tell it from others, the important ones first."""
-    flat = dict(_flat("", record.config))
+    """Return every setting of a cell that may tell it from others, the important ones first.
+
+    What a record does not say, since the setting came later, is taken to be the default: defaults keep what was.
+    """
+    flat = _defaults() | dict(_flat("", record.config))
     named = {name: flat.pop(key) for key, name in NAMES.items() if key in flat}
     named[VARIANT] = _variant(record.config)
     named[DEVICE] = record.device
@@ -141,6 +145,11 @@ def _phrase(name: str, value: Setting) -> str:
     if name == "proposal sampler":
         return f"{show(value)} proposals"
     return f"{name} {show(value)}"
+
+
+@cache
+def _defaults() -> dict[str, Setting]:
+    return dict(_flat("", Config(name="").resolved()))
 
 
 def _variant(config: Mapping[str, JsonValue]) -> str:

@@ -221,6 +221,14 @@ def test_seeds_and_folders_do_not_tell_cells_apart_but_variants_do() -> None:
     assert settings_of(first.model_copy(update={"config": config}))["variant"] == "published"
 
 
+def test_a_setting_that_a_record_is_older_than_has_its_default() -> None:
+    first = scored(0.3, 1, 0.3)
+    config = json.loads(json.dumps(first.config))
+    del config["data"]["layout"]
+    older = first.model_copy(update={"config": config})
+    assert differing([settings_of(first), settings_of(older)]) == []
+
+
 def test_spreading_out_keeps_both_ends() -> None:
     assert spread_out(range(100), 4) == [0, 33, 66, 99]
     assert spread_out([1, 2], 4) == [1, 2]
