@@ -195,7 +195,8 @@ class EfficiencyConfig(Section):
     """Linear layers of the proposal heads in float32 on a CPU: by torch's default, or by oneDNN. Elsewhere no effect."""
     frozen_prefix: Literal["recomputed", "kept", "offloaded"] = "recomputed"
     """Output of the frozen stages for the drawn snippets: computed again for the backward pass (published), kept on the
-    device from the encode phase, or kept in host memory."""
+    device from the encode phase, or kept in host memory. The snippet samplers fps, dpp and gradient draw only after
+    that phase: for them, that of all snippets is kept."""
     fold_norm: bool = False
     """Fold BatchNorm into the convolution before it, wherever no gradient is wanted."""
     planar_convolutions: bool = False

@@ -15,6 +15,8 @@ from etad.placement import Placement
 
 BLOCK = 256
 """Numbers that share a scale."""
+POWER = 3
+"""A code c stands for (c / levels) to this power, in parts of the block's largest number: fine steps near zero."""
 LEVELS = {torch.int8: 127, torch.uint8: 255}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -145,7 +147,9 @@ class Int8Adam(StoredAdam):
         return state
 
     def _fetch(self, state: dict[str, Tensor], name: str, parameter: nn.Parameter) -> Tensor:
-        values = state[f"{name}_codes"] * state[f"{name}_scales"]
+        codes = state[f"{name}_codes"]
+        levels = codes / LEVELS[codes.dtype]
+        values = levels.abs().pow_(POWER).mul_(levels.sign_()).mul_(state[f"{name}_scales"])
         if name == "exp_avg_sq":
             values.square_()
         moment = torch.empty_like(parameter)
@@ -157,9 +161,10 @@ class Int8Adam(StoredAdam):
         values.view(-1)[: moment.numel()].view(moment.shape).copy_(moment)
         if name == "exp_avg_sq":
             values.sqrt_()
-        scales.copy_(torch.linalg.vector_norm(values, torch.inf, dim=1, keepdim=True) / LEVELS[codes.dtype])
+        scales.copy_(torch.linalg.vector_norm(values, torch.inf, dim=1, keepdim=True))
         # A block of zeros has no scale.
         values.div_(torch.where(scales == 0, 1.0, scales))
+        values = values.abs().pow_(1 / POWER).mul_(LEVELS[codes.dtype]).copysign_(values)
         values.add_(torch.rand_like(values)).floor_()
         lowest = 1 if name == "exp_avg_sq" else -LEVELS[codes.dtype]
         codes.copy_(values.clamp_(lowest, LEVELS[codes.dtype]))

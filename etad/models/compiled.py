@@ -25,9 +25,7 @@ def compile_parts(model: Etad) -> None:
     """
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
-        raise ConfigError(
-            f"efficiency.compile: there is no C++ compiler ({compiler}) here; install one, or set it to false"
-        )
+        raise ConfigError(f"efficiency.compile: no C++ compiler ({compiler}) is here; install one, or set it to false")
     for module in (model.feature_extractor, model.base_detector):
         if module is not None:
             module.compile(dynamic=False)

@@ -81,27 +81,19 @@ class FoldedNorm(nn.BatchNorm3d):
         return input if self.is_folded() else super().forward(input)
 
 
-def replace_convolutions(network: nn.Module, fold_norm: bool, planar: bool) -> int:
-    """Put the other forms in the place of a network's convolutions, and of BatchNorms that directly follow one.
-
-    Returns:
-        How many modules have another form now; 0 where the network has nothing to gain from it.
-    """
+def replace_convolutions(network: nn.Module, fold_norm: bool, planar: bool) -> None:
+    """Put the other forms in the place of a network's convolutions, and of BatchNorms that directly follow one."""
     parents = [module for module in network.modules() if not isinstance(module, EquivalentConv3d)]
-    replaced = 0
     for parent in parents:
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv3d):
                 setattr(parent, name, EquivalentConv3d(child, planar))
-                replaced += planar
     if fold_norm:
         for parent in parents:
             for convolution, name, norm in _pairs(parent):
                 other = FoldedNorm(norm)
                 setattr(parent, name, other)
                 convolution.fold(other)
-                replaced += 1
-    return replaced
 
 
 def folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
