@@ -13,7 +13,7 @@ from bench.record import Metric, Record
 from bench.report.memory import fits
 from bench.report.tables import MIB, align, format_value
 from bench.report.units import format_seconds
-from bench.sweep.cells import SweepCell
+from bench.sweep.cells import SEED, SweepCell
 from bench.sweep.estimate import Estimate
 
 Format = Literal["table", "md", "json", "csv"]
@@ -150,9 +150,9 @@ def _raw(estimate: Estimate) -> dict[str, object]:
 def part_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Return one row a combination of axis values, over its seeds, with raw numbers.
 
-    Columns: the axes; ``status`` ("ok", or "2 ok, 1 timeout"); ``seeds``, if a combination has several; for each known
-    metric its mean, and ``<metric>_sd``, the sample standard deviation, or ``<metric>_low`` and ``_high``, the interval
-    of a single record.
+    Columns: the axes; ``status`` ("ok", or "2 ok, 1 timeout"); ``seeds``, if a combination has several; ``fits``, where
+    a GPU was predicted for; for each known metric its mean, and ``<metric>_sd``, the sample standard deviation, or
+    ``<metric>_low`` and ``_high``, the interval of a single record.
 
     Args:
         rows: of one part, whose records are of one suite.
@@ -164,6 +164,8 @@ def part_frame(rows: Sequence[Row]) -> pd.DataFrame:
         row: dict[str, object] = {**dict(axes), "status": _statuses(records)}
         if several:
             row["seeds"] = len(records)
+        if verdict := fits(records[0]):
+            row["fits"] = verdict
         for shown in SHOWN[rows[0][1].suite]:
             metrics = [record.metrics[shown.metric] for record in records if shown.metric in record.metrics]
             values = [metric.value for metric in metrics if metric.value is not None]
@@ -180,11 +182,8 @@ def _part_table(title: str, rows: Sequence[Row], form: Format) -> str:
     lines = _text_rows(rows)
     notes = list(dict.fromkeys(record.failure.message for _, record in rows if record.failure))
     if form == "md":
-        header, *body = ["| " + " | ".join(line) + " |" for line in lines]
-        rule = "|" + " --- |" * len(lines[0])
-        return "\n".join(
-            [f"**{title}**", "", header, rule, *body, *([""] if notes else []), *(f"- {n}" for n in notes)]
-        )
+        below = ["", *(f"- {note}" for note in notes)] if notes else []
+        return "\n".join([f"**{title}**", "", *_markdown(lines), *below])
     return "\n".join([title, *(f"  {line}" for line in (*align(lines), *notes))])
 
 
@@ -197,7 +196,7 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[str, str], ...], list[Reco
     """Return the records by the axis values that they share; the seed is no axis."""
     grouped: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for chosen, record in rows:
-        axes = tuple((axis, str(value)) for axis, value in chosen.items() if axis != "train.seed")
+        axes = tuple((axis, "-" if value is None else str(value)) for axis, value in chosen.items() if axis != SEED)
         grouped.setdefault(axes, []).append(record)
     return grouped
 
@@ -206,7 +205,7 @@ def _text_rows(rows: Sequence[Row]) -> list[list[str]]:
     grouped = _grouped(rows)
     frame = part_frame(rows)
     axes = list(dict.fromkeys(axis for combination in grouped for axis, _ in combination))
-    facts = [name for name in ("status", "seeds") if name in frame]
+    facts = [name for name in ("status", "seeds", "fits") if name in frame]
     shown = [column for column in SHOWN[rows[0][1].suite] if column.metric in frame]
     lines = [[*(axis.rsplit(".", 1)[-1] for axis in axes), *facts, *(column.title for column in shown)]]
     for (combination, records), row in zip(grouped.items(), frame.to_dict("records"), strict=True):

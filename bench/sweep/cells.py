@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pydantic
+import yaml
 from pydantic import JsonValue
 
 from bench.environment import Environment
@@ -181,7 +182,7 @@ def _assignments(settings: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Return a value as YAML reads it back; words stay bare, as one would type them."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and yaml.safe_load(value) == value else json.dumps(value)
 
 
 def _command(suite: str, arguments: Sequence[str], name: str, assignments: Sequence[str]) -> str:

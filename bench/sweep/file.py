@@ -162,7 +162,8 @@ def _nearest(key: str, valid: Any) -> str:
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key comes before the one that is then missing.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
