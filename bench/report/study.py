@@ -201,10 +201,9 @@ def _draw(place: Axes, axis: Axis, rows: pd.DataFrame) -> None:
 
 
 def _compared(setting: str, against: str, scores: Floats, others: Floats) -> Comparison:
-    result = stats.ttest_ind(scores, others, equal_var=False)
+    difference = float(scores.mean() - others.mean())
     if np.ptp(scores) == 0 and np.ptp(others) == 0:
         # Without any scatter there is no interval around the difference.
-        difference = float(scores.mean() - others.mean())
         return Comparison(setting, against, difference, difference, difference)
-    interval = result.confidence_interval(CONFIDENCE)
-    return Comparison(setting, against, float(scores.mean() - others.mean()), float(interval.low), float(interval.high))
+    interval = stats.ttest_ind(scores, others, equal_var=False).confidence_interval(CONFIDENCE)
+    return Comparison(setting, against, difference, float(interval.low), float(interval.high))
