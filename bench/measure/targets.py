@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.measure.cells import Cell, make_cells
+from bench.measure.loops import FORMS, LOOP_ROWS, compare_loops
 from bench.measure.throughput import Limits
 from bench.measure.variants import compare_variants
 from bench.measure.workload import What
@@ -61,6 +62,8 @@ def target_cell(target: Target, device_type: str) -> Cell:
 def compare_targets(names: Sequence[str], device_name: str, limits: Limits) -> Iterator[Record]:
     """Yield the records of every row, in every variant's form, with a finding "target" where there is one.
 
+    The rows of post-processing and evaluation, which have no variants, follow: vectorised against loops.
+
     Raises:
         UserError: no such device or variant.
     """
@@ -69,6 +72,8 @@ def compare_targets(names: Sequence[str], device_name: str, limits: Limits) -> I
         cell = target_cell(target, device_type)
         for record in compare_variants(cell, names, target.what, device_name, limits, target.row):
             yield with_verdict(record, target.least[device_type])
+    for row, record in compare_loops(target_cell(TARGETS[0], device_type), limits):
+        yield with_verdict(record, row.least)
 
 
 def with_verdict(record: Record, least: float | None) -> Record:
@@ -89,7 +94,7 @@ def with_verdict(record: Record, least: float | None) -> Record:
 
 def count_targets(names: Sequence[str]) -> int:
     """Return the number of records that :func:`compare_targets` yields."""
-    return len(TARGETS) * len(names)
+    return len(TARGETS) * len(names) + len(LOOP_ROWS) * len(FORMS)
 
 
 def compare_cells(

@@ -12,6 +12,7 @@ DIFFERENCES = {
     "encoder_gradient_difference": "encoder gradient error",
     "detector_gradient_difference": "detector gradient error",
     "score_difference": "score error",
+    "result_difference": "result error",
 }
 """Metric -> title of its column, for those of which some record has one."""
 

@@ -19,6 +19,7 @@ from bench.measure import throughput as throughput_module
 from bench.measure import variants as variants_module
 from bench.measure.flops import Cost, ForwardMacs
 from bench.measure.isolation import Outcome
+from bench.measure.loops import LOOP_ROWS, LoopRow, time_loops
 from bench.measure.targets import TARGETS, target_cell, with_verdict
 from bench.measure.throughput import (
     MOST_ROUNDS,
@@ -439,3 +440,11 @@ def test_the_targets_are_settings_that_load() -> None:
                 assert drawn / config.data.length == pytest.approx(0.3, abs=0.02)
     assert proposal_count(target_cell(TARGETS[0], "cpu").config) == 495
     assert amounts_of(target_cell(TARGETS[1], "cpu").config, inference=True).proposals == 8256
+
+
+@pytest.mark.parametrize("row", LOOP_ROWS, ids=lambda row: row.what)
+def test_loops_and_vectorised_forms_agree(row: LoopRow) -> None:
+    config = target_cell(TARGETS[0], "cpu").config
+    rounds, difference = time_loops(row, config, Limits(0.0, 1, 0.0))
+    assert len(rounds) == 2
+    assert difference < 1e-9
