@@ -87,23 +87,19 @@ def _points(record: Record) -> Iterator[tuple[str, float, float]]:
 
 
 def _draw_roofs(axis: Axes, records: Sequence[Record], intensities: Sequence[float]) -> None:
-    """Draw every roof once; where the device's peak or bandwidth is not known there is none."""
-    seen = set()
+    """Draw a roof for each device and precision, the highest that was found; where it is not known there is none."""
+    roofs: dict[tuple[str, str | None], tuple[float, float]] = {}
     for record in records:
         peak, bandwidth = (record.metrics[name] for name in ("peak_flops_per_s", "memory_bandwidth_bytes_per_s"))
-        if peak.value is None or bandwidth.value is None:
-            continue
-        ridge = peak.value / bandwidth.value
+        if peak.value is not None and bandwidth.value is not None:
+            best = roofs.get((record.device, peak.method), (0.0, 0.0))
+            roofs[record.device, peak.method] = (max(best[0], peak.value), max(best[1], bandwidth.value))
+    for highest, steepest in roofs.values():
+        ridge = highest / steepest
         x = np.geomspace(min([*intensities, ridge]) / 4, max([*intensities, ridge]) * 4, 200)
-        key = (record.device, peak.method)
-        if key in seen:
-            continue
-        seen.add(key)
-        axis.plot(x, np.minimum(peak.value, x * bandwidth.value) / 1e9, color="0.25", linewidth=1.2)
-        text = f"{peak.value / 1e9:.3g} GFLOP/s, {bandwidth.value / 1e9:.3g} GB/s"
-        axis.annotate(
-            text, (ridge, peak.value / 1e9), (0, 5), textcoords="offset points", fontsize="x-small", ha="left"
-        )
+        axis.plot(x, np.minimum(highest, x * steepest) / 1e9, color="0.25", linewidth=1.2)
+        text = f"{highest / 1e9:.3g} GFLOP/s, {steepest / 1e9:.3g} GB/s"
+        axis.annotate(text, (ridge, highest / 1e9), (0, 5), textcoords="offset points", fontsize="x-small")
 
 
 def _label(record: Record) -> str:
