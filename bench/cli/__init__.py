@@ -38,6 +38,7 @@ COMMANDS = {
     "synth": "Make a synthetic set: small videos, or features for real annotations.",
     "throughput": "Time training, detection, data or post-processing, and say what bounds it.",
     "train": "Train a detector, from features or from frames.",
+    "validate": "Compare predicted with measured memory on the present GPU.",
 }
 """Every command with its one-line help; the module of a command is imported when it is used, since torch is slow."""
 

@@ -1,18 +1,27 @@
 """``etad-bench memory``: how much memory an experiment needs, and what holds it."""
 
+import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bench.cli import FAILED
 from bench.cli.options import knob_options, note, set_option
 from bench.hardware import load_profile
-from bench.measure.cells import make_cells
+from bench.measure.cells import Cell, make_cells
 from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
 from etad.files import write_text
 from etad.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.fit import Target
+    from bench.record import Record
+
+Device = Literal["auto", "predict", "cpu", "cuda"]
 
 
 @click.command()
@@ -24,19 +33,33 @@ from etad.progress import progress
     type=click.Choice(["auto", "predict", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="predict: for a GPU, without one. cpu: really run it here. auto: predict.",
+    help="predict: for a GPU, without one. cpu, cuda: really run it here. auto: cuda if there is one, else predict.",
 )
-@click.option("--hardware", metavar="NAME", help="GPU to fit: a profile's name or file (etad-bench profiles).")
+@click.option("--hardware", metavar="NAME", help="GPU to predict for: a profile's name or file.")
 @set_option
+@click.option(
+    "--snapshot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write two steps for torch's memory visualiser (https://pytorch.org/memory_viz). One cell only.",
+)
+@click.option(
+    "--timeline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw memory over a step, by category, as .png or .svg. One cell only.",
+)
+@click.option("--published", is_flag=True, help="Show the published memory figures below the table.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
 @click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
 def memory(
     config: str,
     inference: bool,
-    device: Literal["auto", "predict", "cpu", "cuda"],
+    device: Device,
     hardware: str | None,
     assignments: tuple[str, ...],
+    snapshot: Path | None,
+    timeline: Path | None,
+    published: bool,
     form: Format,
     output: Path | None,
     store: Path | None,
@@ -44,32 +67,40 @@ def memory(
 ) -> None:
     """Say how much memory a training step needs, phase by phase, and what holds it at the peak.
 
-    Without more, the published model is predicted for a GPU: no GPU, data or weights are needed. Comma lists, as in
-    --ratio 0.1,0.3 --strategy sequential,joint, make a table of all combinations.
+    Without more, and without a GPU, the published model is predicted for one: no data or weights are needed. Comma
+    lists, as in --ratio 0.1,0.3 --strategy sequential,joint, make a table of all combinations.
     """
     # torch is slow to import, and --help does not need it.
     from bench.fit import Target
-    from bench.measure.memory_prediction import predict_cells
-    from bench.report.memory import format_memory
+    from bench.measure.memory_slope import with_slopes
+    from bench.report.memory import format_memory, format_published
     from bench.store import ResultStore
 
-    check_device(device, hardware)
+    chosen = choose(device, hardware)
     target = None if hardware is None else Target.of_profile(load_profile(hardware))
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
-    command = ["etad-bench", "memory", "--device", "cpu" if device == "cpu" else "predict"]
-    command += ["--hardware", hardware] if hardware else []
+    command = ["etad-bench", "memory", "--device", chosen, *(["--hardware", hardware] if hardware else [])]
     cells = make_cells(command, config, given, assignments, inference)
-    if device == "cpu":
+    check_pictures(cells, chosen, snapshot, timeline)
+    if chosen == "cpu":
         from bench.measure.memory_cpu import measure_cells
 
         found = measure_cells(cells)
+    elif chosen == "cuda":
+        found = _measured(cells, snapshot, timeline)
     else:
-        found = predict_cells(cells, target)
-    records = list(progress(found, "memory", total=len(cells), unit="cell"))
-    if store is not None:
-        for record in records:
+        found = _predicted(cells, target, store, snapshot, timeline)
+    records = []
+    for record in progress(found, "memory", total=len(cells), unit="cell"):
+        records.append(record)
+        if store is not None:
             ResultStore(store).write(record)
+    records = with_slopes(records)
+    for record in records if store is not None and len(records) > 1 else ():
+        ResultStore(Path(str(store))).write(record)
     text = format_memory(records, [option for option, value in given.items() if value is not None], form)
+    if published and form in ("table", "md"):
+        text += f"\n\n{format_published()}"
     if output is None:
         click.echo(text)
     else:
@@ -80,19 +111,81 @@ def memory(
         raise SystemExit(FAILED)
 
 
-def check_device(device: str, hardware: str | None) -> None:
-    """Refuse what cannot be done, and say what is done instead.
+def choose(device: Device, hardware: str | None) -> Literal["predict", "cpu", "cuda"]:
+    """Return what "auto" means here, and refuse what cannot be done.
 
     Raises:
-        DeviceError: there is no CUDA, or measuring on it is not built yet.
-        ConfigError: a GPU to fit was named for a measurement on the CPU.
+        DeviceError: there is no CUDA GPU.
+        ConfigError: a GPU to predict for was named for a measurement.
     """
     import torch
 
-    if device == "cuda":
-        there = "measuring on CUDA is not built yet" if torch.cuda.is_available() else "there is no CUDA GPU here"
-        raise DeviceError(f"--device cuda: {there}; use --device predict, with --hardware NAME for a GPU")
-    if device == "cpu" and hardware is not None:
-        raise ConfigError("--hardware: goes with a prediction; a step on the CPU says nothing of a GPU")
-    if device == "auto" and torch.cuda.is_available():
-        note("measuring on CUDA is not built yet, so this is a prediction")
+    if device == "auto":
+        return "cuda" if hardware is None and torch.cuda.is_available() else "predict"
+    if device != "predict" and hardware is not None:
+        what = "a step on the CPU says nothing of a GPU" if device == "cpu" else "cuda measures the GPU that is here"
+        raise ConfigError(f"--hardware: goes with a prediction; {what}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "--device cuda: there is no CUDA GPU here; use --device predict, with --hardware NAME for a GPU"
+        )
+    return device
+
+
+def check_pictures(cells: list[Cell], device: str, snapshot: Path | None, timeline: Path | None) -> None:
+    """Refuse pictures of several cells, of a CPU, or of an unknown format, before anything is measured.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for option, path in (("--snapshot", snapshot), ("--timeline", timeline)):
+        if path is None:
+            continue
+        if len(cells) > 1:
+            raise ConfigError(f"{option}: shows one cell, and the comma lists make {len(cells)}")
+        if device == "cpu":
+            raise ConfigError(f"{option}: shows what a GPU's allocator does; use --device predict or cuda")
+    if timeline is not None and timeline.suffix not in (".png", ".svg"):
+        raise ConfigError(f"--timeline {timeline}: write it as .png or .svg")
+
+
+def _predicted(
+    cells: list[Cell], target: "Target | None", store: Path | None, snapshot: Path | None, timeline: Path | None
+) -> "Iterator[Record]":
+    from bench.measure.memory_prediction import predict_cells, predicted_device, trace_cell
+    from bench.measure.memory_timeline import predicted_timeline
+    from bench.predict.snapshot import predicted_snapshot, write_snapshot
+    from bench.report.memory import describe
+    from bench.validation import MEASURED_FOLDER, standing
+
+    folders = [MEASURED_FOLDER] if store is None else [store, MEASURED_FOLDER]
+    for record in predict_cells(cells, target, standing(predicted_device(target), folders)):
+        yield record
+        if snapshot is not None or timeline is not None:
+            trace = trace_cell(cells[0].config, cells[0].inference, target)
+            if snapshot is not None:
+                write_snapshot(snapshot, predicted_snapshot(trace))
+                note(f"wrote {snapshot}")
+            if timeline is not None:
+                from bench.report.timeline import draw_timeline
+
+                draw_timeline(predicted_timeline(trace), describe(record), timeline)
+                note(f"wrote {timeline}")
+
+
+def _measured(cells: list[Cell], snapshot: Path | None, timeline: Path | None) -> "Iterator[Record]":
+    from bench.measure.memory_cuda import Recording, measure_cells
+    from bench.measure.memory_timeline import read_snapshot, recorded_timeline
+    from bench.report.memory import describe
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = snapshot or (Path(folder) / "snapshot.pickle" if timeline else None)
+        for record, marks in measure_cells(cells, Recording(path) if path else None):
+            yield record
+            if snapshot is not None and marks is not None:
+                note(f"wrote {snapshot}")
+            if timeline is not None and path is not None and marks is not None:
+                from bench.report.timeline import draw_timeline
+
+                draw_timeline(recorded_timeline(read_snapshot(path), marks), describe(record), timeline)
+                note(f"wrote {timeline}")

@@ -8,8 +8,6 @@ CPU has no caching allocator: what is requested is all there is to count.
 import json
 import math
 import os
-import resource
-import sys
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ from bench.environment import collect_environment, device_slug
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all
 from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
+from bench.measure.process_memory import host_rss_peak_bytes
 from bench.predict.allocator import MIB
 from bench.predict.memory import predict_memory
 from bench.predict.trace import INFERENCE, fake_batch
@@ -88,10 +87,7 @@ def measure_cell(config: Config, inference: bool) -> CpuMemory:
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     static, steps = peaks(events)
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    rss = kilobytes if sys.platform == "darwin" else kilobytes * 1024
-    return CpuMemory(static, steps[0], steps[-1], rss)
+    return CpuMemory(static, steps[0], steps[-1], host_rss_peak_bytes())
 
 
 def refuse_what_does_not_fit(config: Config, inference: bool) -> None:

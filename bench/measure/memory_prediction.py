@@ -23,6 +23,7 @@ from bench.predict.memory import (
     predict_from_trace,
     trace_for_cuda,
 )
+from bench.predict.trace import Trace
 from bench.record import Failure, Metric, Metrics, Record
 from etad.config import Config
 
@@ -48,36 +49,51 @@ class CellPrediction:
 
 def predict_cell(config: Config, inference: bool, target: Target | None) -> CellPrediction:
     """Predict a cell; called in a process of its own."""
-    capability = DEFAULT_CAPABILITY if target is None else target.compute_capability
-    trace = trace_for_cuda(config, inference=inference, compute_capability=capability)
+    trace = trace_cell(config, inference, target)
     memory = predict_from_trace(trace, context_bytes=None if target is None else target.context_bytes)
     return CellPrediction(memory, None if target is None else judge(memory, target, trace))
 
 
-def predict_cells(cells: Sequence[Cell], target: Target | None) -> Iterator[Record]:
+def trace_cell(config: Config, inference: bool, target: Target | None) -> Trace:
+    """Trace a cell with the rules of its GPU."""
+    capability = DEFAULT_CAPABILITY if target is None else target.compute_capability
+    return trace_for_cuda(config, inference=inference, compute_capability=capability)
+
+
+def predicted_device(target: Target | None) -> str:
+    """Return the slug of the device that a prediction is for."""
+    return target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}")
+
+
+def predict_cells(cells: Sequence[Cell], target: Target | None, standing: str = NOT_VALIDATED) -> Iterator[Record]:
     """Yield the record of every cell, in order; two processes at a time where there are two cores.
 
     Args:
         cells: what to predict.
         target: the GPU to fit; None: the rules of an A100, and as much memory as it takes.
+        standing: what is known of the predictions for it (bench/validation.py).
     """
     environment = collect_environment().model_dump(mode="json")
     calls = [(cell.config, cell.inference, target) for cell in cells]
     workers = min(usable_cores(), MOST_WORKERS, len(cells))
     outcomes = run_all(predict_cell, calls, TIMEOUT_S, workers)
     for cell, outcome in zip(cells, outcomes, strict=True):
-        yield prediction_record(cell, outcome, target, environment)
+        yield prediction_record(cell, outcome, target, environment, standing)
 
 
 def prediction_record(
-    cell: Cell, outcome: Outcome[CellPrediction], target: Target | None, environment: dict[str, Any]
+    cell: Cell,
+    outcome: Outcome[CellPrediction],
+    target: Target | None,
+    environment: dict[str, Any],
+    standing: str = NOT_VALIDATED,
 ) -> Record:
     """Return the record of a cell: status "predicted", "oom" if it does not fit, or how its process failed."""
     found = outcome.value
     facts: dict[str, Any] = {
         "kind": "predicted",
         "suite": SUITE,
-        "device": target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}"),
+        "device": predicted_device(target),
         "config": cell.config.resolved(),
         "measurement": {
             "inference": cell.inference,
@@ -97,7 +113,7 @@ def prediction_record(
         metrics=_metrics(found, target),
         phases={phase: _step_metrics(found.memory, phase) for phase in _phases(found.memory)},
         failure=failure,
-        warnings=(NOT_VALIDATED, *_warnings(found.memory, target), *cell.warnings),
+        warnings=(standing, *_warnings(found.memory, target), *cell.warnings),
         **facts,
     )
 

@@ -244,7 +244,7 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
     phase: str | None = None
     try:
         allocator.replay(trace.setup)
-        while len(steps) < MOST_STEPS and not _is_steady(reserves):
+        while len(steps) < MOST_STEPS and not is_steady(reserves):
             phases: dict[str, Usage] = {}
             peaks: list[Usage] = []
             for part in trace.first if not steps else trace.steady:
@@ -254,12 +254,12 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
                 peaks.append(allocator.peak)
                 if phase is not None:
                     phases[phase] = allocator.peak
-            steps.append(StepMemory(phases, _largest(peaks)))
+            steps.append(StepMemory(phases, largest(peaks)))
             reserves.append(allocator.usage.reserved_bytes)
     except SimulatedOutOfMemory as error:
         lack = OutOfMemory(len(steps), phase, error.size_bytes, error.usage.reserved_bytes)
         return Scenario(steps[0] if steps else None, None, len(steps), False, allocator.retries, lack)
-    return Scenario(steps[0], steps[-1], len(steps), _is_steady(reserves), allocator.retries, None)
+    return Scenario(steps[0], steps[-1], len(steps), is_steady(reserves), allocator.retries, None)
 
 
 def compose(trace: Trace, settings: AllocatorSettings) -> Composition:
@@ -315,7 +315,8 @@ def _sums(items: Iterable[tuple[Key, int]]) -> dict[Key, int]:
     return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def _largest(usages: Sequence[Usage]) -> Usage:
+def largest(usages: Sequence[Usage]) -> Usage:
+    """Return the largest of each."""
     return Usage(
         requested_bytes=max(usage.requested_bytes for usage in usages),
         allocated_bytes=max(usage.allocated_bytes for usage in usages),
@@ -325,7 +326,8 @@ def _largest(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def _is_steady(reserves: Sequence[int]) -> bool:
+def is_steady(reserves: Sequence[int]) -> bool:
+    """Tell whether what was reserved after each step has stopped to change."""
     # The first step differs from the others, so it does not count.
     last = reserves[1:][-SAME_STEPS:]
     return len(last) == SAME_STEPS and len(set(last)) == 1

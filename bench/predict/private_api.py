@@ -1,4 +1,4 @@
-"""The parts of torch without a promise of stability that the tracing needs, in one place, and a probe of them.
+"""The parts of torch without a promise of stability that we need, in one place, and a probe of those that trace.
 
 A release of torch that changes one of them must stop the prediction, never shift it silently: ``probe`` runs once
 before the first trace.
@@ -6,7 +6,9 @@ before the first trace.
 
 import functools
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +22,14 @@ __all__ = [
     "TorchDispatchMode",
     "asks_for_device",
     "device_of",
+    "dump_history",
     "fake_mode",
+    "on_out_of_memory",
     "probe",
     "reads_a_value",
     "really",
+    "record_history",
+    "stop_history",
     "storage_id",
 ]
 
@@ -85,6 +91,39 @@ def device_of(tensor: Tensor) -> torch.device:
 def is_composite(operator: Any) -> bool:
     """Tell whether an operator only calls others. Autograd takes those apart; in inference mode nobody does."""
     return bool(operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))
+
+
+def on_out_of_memory(observer: Callable[[int, int, int, int], None]) -> str | None:
+    """Let CUDA's allocator call ``observer`` just before it raises ``torch.OutOfMemoryError``.
+
+    Args:
+        observer: gets the device's number, the bytes that the driver was asked for, the device's bytes in all, and
+            those that are free.
+
+    Returns:
+        Why that is not possible; None if it is.
+    """
+    attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
+    if attach is None:
+        return f"torch {torch.__version__} does not tell what was asked for"
+    attach(observer)
+    return None
+
+
+def record_history(frames: bool) -> None:
+    """Let CUDA's allocator write down what it does from now on, with or without the Python stack of every request."""
+    context = "alloc" if frames else None
+    torch.cuda.memory._record_memory_history(enabled="all", context=context, stacks="python")
+
+
+def dump_history(path: Path) -> None:
+    """Write what was recorded, in the format of torch's memory visualiser (https://pytorch.org/memory_viz)."""
+    torch.cuda.memory._dump_snapshot(str(path))
+
+
+def stop_history() -> None:
+    """Record no more."""
+    torch.cuda.memory._record_memory_history(enabled=None)
 
 
 @functools.cache

@@ -4,16 +4,24 @@
 entries ``{"action", "addr", "size", "stream", ...}``. The requests and frees in it are given to the simulator; the
 segments that it then makes and releases, and the addresses that it gives out, must be the recorded ones, byte for byte.
 The driver's choice of addresses is taken from the record, since nothing could predict it.
+
+Records are kept as gzipped JSON, events only: what a GPU did once is checked on every machine.
 """
 
+import gzip
+import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.predict.allocator import DEFAULT_SETTINGS, AllocatorSettings, CachingAllocator, Segment, Usage
+from etad.files import replace_atomically
 
 IGNORED = {"snapshot", "user_defined"}
+FIELDS = ("action", "addr", "size", "stream")
+"""Of an entry that is kept."""
 
 
 class RecordedTraceError(ValueError):
@@ -35,6 +43,34 @@ class Replayed:
     difference: str | None
     made: tuple[Segment, ...]
     peak: Usage
+
+
+def write_trace(path: Path, trace: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
+    """Keep a device's trace.
+
+    Args:
+        path: file to write, ``.json.gz``.
+        trace: one device's entries.
+        facts: where it comes from: GPU, torch, the step.
+    """
+    rows = [[entry.get(name, 0) for name in FIELDS] for entry in trace if entry["action"] not in IGNORED]
+    text = json.dumps({**facts, "fields": FIELDS, "events": rows}, separators=(",", ":"))
+    with replace_atomically(path) as temporary:
+        # Without a time stamp, equal traces are equal files.
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def read_trace(path: Path) -> list[dict[str, Any]]:
+    """Read what :func:`write_trace` wrote.
+
+    Raises:
+        RecordedTraceError: it is something else.
+    """
+    try:
+        tree = json.loads(gzip.decompress(path.read_bytes()))
+        return [dict(zip(tree["fields"], row, strict=True)) for row in tree["events"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordedTraceError(f"{path}: not a recorded trace ({error})") from None
 
 
 class _Difference(Exception):

@@ -1,14 +1,14 @@
 """Memory records for a person: one cell in full, several as a table with the slope over batch sizes."""
 
-import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from bench.measure.cells import KNOBS
+from bench.published import load_published
 from bench.record import Metric, Metrics, Record
 from bench.report.tables import Column, Format, align, format_bytes, format_records, format_value, metric_column
 
 LEVELS = ("requested", "allocated", "active", "reserved")
+SLOPE = "allocated_slope_per_video_bytes"
 
 
 def format_memory(records: Sequence[Record], options: Sequence[str], form: Format) -> str:
@@ -21,7 +21,7 @@ def format_memory(records: Sequence[Record], options: Sequence[str], form: Forma
     """
     if form == "table" and len(records) == 1:
         return "\n".join(_report(records[0]))
-    slopes = _slopes(records)
+    slopes = any(SLOPE in record.metrics for record in records)
     columns = [
         *(Column(option, lambda record, option=option: setting(record, option)) for option in options),  # type: ignore[misc]
         Column("result", lambda record: record.status),
@@ -32,15 +32,27 @@ def format_memory(records: Sequence[Record], options: Sequence[str], form: Forma
         metric_column("allocated / batch", "allocated_per_video_bytes"),
     ]
     if slopes:
-        columns.append(Column("slope per video", lambda record: slopes.get(_family(record))))
+        columns.append(metric_column("slope per video", SLOPE))
     if any("fits" in record.metrics for record in records):
         columns += [Column("fits", fits), metric_column("margin", "margin_bytes")]
     columns.append(Column("most is", _largest_holder))
-    return format_records(records, columns, form, list(_notes(records, bool(slopes))))
+    return format_records(records, columns, form, list(_notes(records, slopes)))
+
+
+def format_published() -> str:
+    """Return the published memory figures of the method as lines to stand below ours."""
+    lines = ["published for ETAD, not measured by us:"]
+    for figure in load_published("activitynet"):
+        cost = figure.cost
+        if figure.method == "ETAD" and cost is not None and cost.memory_gb is not None:
+            lines.append(f"  {cost.memory_gb:g} GB {cost.memory_meaning}: {figure.input} ({figure.source})")
+    return "\n".join(lines)
 
 
 def _notes(records: Sequence[Record], slopes: bool) -> Iterator[str]:
-    yield "peaks over first and steady step; a..b: between these, as cuDNN's scratch cannot be known without the GPU"
+    yield "peaks over first and steady step"
+    if any(record.kind == "predicted" for record in records):
+        yield "a..b: between these, as cuDNN's scratch cannot be known without the GPU"
     if slopes:
         yield "slope per video: of allocated over the batch sizes of the table, by least squares"
     yield from dict.fromkeys(warning for record in records for warning in record.warnings)
@@ -49,7 +61,7 @@ def _notes(records: Sequence[Record], slopes: bool) -> Iterator[str]:
 
 def _report(record: Record) -> Iterator[str]:
     """Yield the lines of one cell's report."""
-    yield _title(record)
+    yield describe(record)
     yield from (f"note: {warning}" for warning in record.warnings)
     if record.failure is not None:
         yield f"{record.status}: {record.failure.message}"
@@ -60,6 +72,7 @@ def _report(record: Record) -> Iterator[str]:
     yield ""
     for name, title in (
         ("process_peak_bytes", "process"),
+        ("context_overhead_bytes", "CUDA context"),
         ("parameter_bytes", "parameters"),
         ("host_rss_peak_bytes", "host RSS"),
     ):
@@ -69,12 +82,15 @@ def _report(record: Record) -> Iterator[str]:
         metric = record.metrics.get(f"{level}_per_video_bytes")
         if metric is not None and metric.value is not None:
             yield f"{'per video':12} {_sentence(metric)} {level} (peak / batch; for the slope give several --batch)"
+    for name, finding in record.findings.items():
+        yield f"{name.replace('_', ' ').replace('.', ', ')}: {finding}"
     if "fits" in record.metrics:
         yield f"{'fits':12} {_verdict(record)}"
     yield from _holders(record)
 
 
-def _title(record: Record) -> str:
+def describe(record: Record) -> str:
+    """Return what a cell is, in one line."""
     config = record.config
     options = [option for option in KNOBS if option not in ("proposal-ratio", "snippets", "size")]
     settings = ", ".join(f"{option} {setting(record, option)}" for option in options if _matters(record, option))
@@ -163,36 +179,3 @@ def _largest_holder(record: Record) -> str | None:
         return None
     name, largest = held[0]
     return f"{name} {(largest.value or 0) / sum(metric.value or 0 for _, metric in held):.0%}"
-
-
-def _family(record: Record) -> str:
-    """Return what records have in common that differ in the batch only."""
-    config = {**record.config, "train": {**_section(record, "train"), "batch": None}}
-    return json.dumps([config, record.measurement], sort_keys=True)
-
-
-def _section(record: Record, name: str) -> dict[str, object]:
-    section = record.config[name]
-    assert isinstance(section, dict)
-    return dict(section)
-
-
-def _slopes(records: Sequence[Record]) -> dict[str, Metric]:
-    """Return by family how many bytes one more video allocates."""
-    points: dict[str, dict[int, int | float]] = defaultdict(dict)
-    for record in records:
-        peak = record.metrics.get("allocated_peak_bytes")
-        batch = _section(record, "train")["batch"]
-        if peak is not None and peak.value is not None and isinstance(batch, int):
-            points[_family(record)][batch] = peak.value
-    return {
-        family: Metric(value=_slope(found), unit="bytes", method="least squares over batch sizes")
-        for family, found in points.items()
-        if len(found) > 1
-    }
-
-
-def _slope(points: dict[int, int | float]) -> float:
-    middle = sum(points) / len(points)
-    height = sum(points.values()) / len(points)
-    return sum((x - middle) * (y - height) for x, y in points.items()) / sum((x - middle) ** 2 for x in points)

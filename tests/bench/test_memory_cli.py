@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ import yaml
 from click.testing import CliRunner, Result
 
 from bench.cli import main
-from bench.measure import memory_cpu, memory_prediction
+from bench.measure import memory_cpu, memory_cuda, memory_prediction
 from bench.measure.cells import KNOBS, make_cells
 from bench.measure.isolation import Outcome
 from bench.measure.memory_cpu import peaks
+from bench.measure.memory_slope import with_slopes
 from bench.record import Record
 from bench.store import ResultStore
 from etad.config import load_config
 from etad.errors import ConfigError, DeviceError
-from tests.bench.test_trace import small
+from tests.bench.fake_gpu import FakeGpu, gpu
+from tests.bench.small_traces import small
+
+__all__ = ["gpu"]
 
 
 def run(*arguments: object) -> Result:
@@ -45,6 +50,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(memory_prediction, "run_all", run_here)
     monkeypatch.setattr(memory_cpu, "run_all", run_here)
+    monkeypatch.setattr(memory_cuda, "run_all", run_here)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +100,9 @@ def test_the_same_command_gives_the_same_bytes(predicted: tuple[list[Record], Pa
     again = run("-c", config, "--batch", "1", "--hardware", "t4_16g", "--format", "jsonl")
     record = Record.model_validate(json.loads(again.stdout))
     first = predicted[0][0]
-    assert (record.cell_id, record.metrics, record.phases) == (first.cell_id, first.metrics, first.phases)
+    # The slope belongs to the table of several batch sizes.
+    metrics = {name: metric for name, metric in first.metrics.items() if "slope" not in name}
+    assert (record.cell_id, record.metrics, record.phases) == (first.cell_id, metrics, first.phases)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -125,6 +133,19 @@ def test_several_cells_are_a_table_with_a_slope(config: Path, tmp_path: Path) ->
     assert [(row["strategy"], row["batch"]) for row in rows] == [("frozen", "1"), ("frozen", "2")]
     first, second = (int(row["allocated_bytes"]) for row in rows)
     assert float(rows[0]["slope_per_video_bytes"]) == float(rows[1]["slope_per_video_bytes"]) == second - first
+
+
+def test_the_slope_is_over_cells_that_differ_in_the_batch_only(predicted: tuple[list[Record], Path]) -> None:
+    one, three = predicted[0]
+    slope = one.metrics["reserved_slope_per_video_bytes"]
+    ends = [record.metrics["reserved_peak_bytes"].value or 0 for record in (one, three)]
+    assert slope.value == pytest.approx((ends[1] - ends[0]) / 2)
+    assert slope.method == "least squares over batch 1, 3"
+    assert slope.exact
+    other = three.model_copy(update={"measurement": {**three.measurement, "inference": True}})
+    peaks_only = [{"reserved_peak_bytes": record.metrics["reserved_peak_bytes"]} for record in (one, other)]
+    bare = [r.model_copy(update={"metrics": peak}) for r, peak in zip((one, other), peaks_only, strict=True)]
+    assert all("reserved_slope_per_video_bytes" not in record.metrics for record in with_slopes(bare))
 
 
 @pytest.mark.usefixtures("in_process")
@@ -220,6 +241,10 @@ def test_what_the_machine_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch
         (["--config", "anet_e3e"], "did you mean anet_e2e?", 2),
         (["--device", "cpu", "--hardware", "t4_16g"], "--hardware: goes with a prediction", 2),
         (["--device", "cuda"], "there is no CUDA GPU here; use --device predict", 6),
+        (["--device", "cuda", "--hardware", "t4_16g"], "cuda measures the GPU that is here", 2),
+        (["--ratio", "0.1,0.3", "--snapshot", "s.pickle"], "--snapshot: shows one cell, and the comma lists make 2", 2),
+        (["--device", "cpu", "--timeline", "t.png"], "--timeline: shows what a GPU's allocator does", 2),
+        (["--timeline", "t.bmp"], "--timeline t.bmp: write it as .png or .svg", 2),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -232,11 +257,34 @@ def test_a_mistake_is_one_line(
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_where_there_is_cuda_nothing_is_pretended(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_without_a_gpu(monkeypatch, there=True)
-    result = run("--device", "cuda")
-    assert result.exit_code == 6
-    assert "measuring on CUDA is not built yet; use --device predict" in result.stderr
+@pytest.mark.usefixtures("in_process")
+def test_with_a_gpu_auto_measures_and_gives_the_slope(gpu: FakeGpu, config: Path, tmp_path: Path) -> None:
+    result = run("-c", config, "--batch", "1,2", "--store", tmp_path, "--format", "csv")
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["result"] for row in rows] == ["ok", "ok"]
+    # The pretended step does not depend on the batch.
+    assert {float(row["slope_per_video_bytes"]) for row in rows} == {0.0}
+    stored = ResultStore(tmp_path).records()
+    assert {record.device for record in stored} == {"nvidia-h100-80gb-hbm3"}
+    for level in ("requested", "allocated", "active", "reserved"):
+        assert all(f"{level}_slope_per_video_bytes" in record.metrics for record in stored)
+    one = run("-c", config, "--device", "cuda", "--timeline", tmp_path / "t.bmp")
+    assert (one.exit_code, one.stdout) == (2, "")
+    report = run("-c", config, "--device", "cuda")
+    assert "measured for nvidia-h100-80gb-hbm3" in report.stdout
+    assert "CUDA context not known:" in report.stdout
+
+
+@pytest.mark.usefixtures("in_process")
+def test_pictures_of_a_predicted_cell(config: Path, tmp_path: Path) -> None:
+    snapshot, timeline = tmp_path / "s.pickle", tmp_path / "t.svg"
+    result = run("-c", config, "--batch", "2", "--snapshot", snapshot, "--timeline", timeline, "--published")
+    assert result.exit_code == 0, result.stderr
+    assert "1.3 GB per video" in result.stdout
+    picture = timeline.read_text()
+    assert all(f"<!-- {text} -->" in picture for text in ("activation", "reserved", "backpropagate"))
+    assert pickle.loads(snapshot.read_bytes())["segments"]
 
 
 def test_settings_without_effect_are_named() -> None:

@@ -20,13 +20,14 @@ from bench.hardware import CONTEXT_ALLOWANCE_BYTES, load_profile
 from bench.measure.isolation import Outcome
 from bench.plan import Search, explore, peak_flops_per_s
 from bench.predict.allocator import MIB
-from bench.predict.memory import predict_memory
+from bench.predict.memory import predict_from_trace
 from bench.record import Record, check
 from etad.config import Config
 from etad.models.etad import Etad
 from etad.step import TrainingStep
 from etad.train import build_optimizer
-from tests.bench.test_trace import VIDEOS, real_batch, small, streams
+from tests.bench.small_traces import VIDEOS, small, traced
+from tests.bench.test_trace import real_batch, streams
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,7 @@ def test_the_border_of_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     def verdict(load: Any, target: Target) -> Fit:
         return Fit("yes" if load <= 8 else "uncertain" if load <= 16 else "no", "", None)
 
+    monkeypatch.setattr(planning, "trace_for_cuda", lambda config, compute_capability: config)
     monkeypatch.setattr(planning, "predict_within", size)
     monkeypatch.setattr(planning, "judge_within", verdict)
     options = explore(small(snippets=8), target(0), Search(), "sequential", "fp32")
@@ -159,28 +161,28 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
 
 
 def test_the_verdict() -> None:
-    config = small(snippets=8)
-    free = predict_memory(config)
+    trace = traced(small())
+    free = predict_from_trace(trace)
     assert free.reserved is not None
-    roomy = judge(free, target(free.reserved.high_bytes + MIB), config)
+    roomy = judge(free, target(free.reserved.high_bytes + MIB), trace)
     assert (roomy.verdict, roomy.reason) == ("yes", "")
     assert roomy.margin is not None
     assert roomy.margin.low_bytes == MIB
-    without_context = judge(free, target(free.reserved.high_bytes + MIB, None), config)
+    without_context = judge(free, target(free.reserved.high_bytes + MIB, None), trace)
     assert without_context.verdict == "uncertain"
     assert "CUDA context" in without_context.reason
     far = target(free.reserved.high_bytes + CONTEXT_ALLOWANCE_BYTES, None)
-    assert judge(free, far, config).verdict == "yes"
-    assert judge(free, target(MIB), config).verdict == "no"
+    assert judge(free, far, trace).verdict == "yes"
+    assert judge(free, target(MIB), trace).verdict == "no"
 
 
 def test_what_a_free_prediction_does_not_decide_is_predicted_within_the_memory() -> None:
-    config = small(snippets=8)
-    free = predict_memory(config)
+    trace = traced(small())
+    free = predict_from_trace(trace)
     assert free.low.steady is not None
     between = target(free.low.steady.peak.requested_bytes + MIB)
-    fit = judge(free, between, config)
-    assert fit == replace(judge_within(predict_within(config, between), between), margin=fit.margin)
+    fit = judge(free, between, trace)
+    assert fit == replace(judge_within(predict_within(trace, between), between), margin=fit.margin)
     assert fit.margin is not None
 
 

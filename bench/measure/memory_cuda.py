@@ -1,0 +1,412 @@
+"""The memory of a step that is really executed on a CUDA GPU, by the caching allocator's own counters and by NVML.
+
+Batch and weights are random, as the sizes do not depend on them. The peaks are reset at the edges of every phase; that
+of the whole step is the largest of them. Steps are taken until what is reserved stays the same, as in a prediction. The
+metrics have the names of the predicted ones (memory_prediction.py), so that the two compare.
+"""
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.environment import Environment, collect_environment, slug
+from bench.measure.cells import Cell
+from bench.measure.isolation import Outcome, run_all
+from bench.measure.memory_cpu import CLASSES, random_batch
+from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
+from bench.measure.process_memory import ProcessMemory, ProcessMeter, host_rss_peak_bytes
+from bench.measure.workload import Workload, placed
+from bench.predict.allocator import MIB, Usage
+from bench.predict.memory import MOST_STEPS, StepMemory, is_steady, largest
+from bench.predict.private_api import dump_history, on_out_of_memory, record_history, stop_history
+from bench.predict.trace import INFERENCE, Category
+from bench.record import Failure, Metric, Metrics, Record
+from etad.config import Config
+from etad.data.batch import Batch
+from etad.errors import DeviceError
+from etad.step import Phase
+
+METHOD = "torch caching allocator"
+TIMEOUT_S = 1800.0
+RECORDED_STEPS = 2
+"""The first step and a later one are what a snapshot shows."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a snapshot is to hold.
+
+    Attributes:
+        path: file to write, in the format of torch's memory visualiser.
+        frames: whether every allocation has its Python stack.
+    """
+
+    path: Path
+    frames: bool = True
+
+
+@dataclass
+class Marks:
+    """What a snapshot does not tell; times are those of its events, in microseconds since 1970.
+
+    Attributes:
+        phases: when a phase (None: none) began.
+        steps: when a step began.
+        held: when it was found that an address holds a tensor of a category.
+    """
+
+    phases: list[tuple[int, str | None]] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    held: list[tuple[int, int, Category]] = field(default_factory=list)
+
+    def label(self, tensors: Iterator[Tensor | None], category: Category) -> None:
+        """Note where the CUDA tensors of a category lie."""
+        now = _now_us()
+        for tensor in tensors:
+            if tensor is not None and tensor.is_cuda:
+                self.held.append((now, tensor.untyped_storage().data_ptr(), category))
+
+
+@dataclass(frozen=True)
+class Death:
+    """Where memory ran out.
+
+    Attributes:
+        step: 0 for the first step; None before it.
+        phase: None outside any.
+        asked_bytes: what the driver was asked for, None where that is not known.
+        unknown: why it is not known.
+        usage: what was in use when the error arrived here, the failed call's own memory freed.
+    """
+
+    step: int | None
+    phase: str | None
+    asked_bytes: int | None
+    unknown: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class CudaMemory:
+    """What was measured.
+
+    Attributes:
+        gpu: its name.
+        parameter_bytes: parameters and buffers.
+        static: in use before the first step; None if memory ran out before.
+        steps: all steps that were taken.
+        settled: whether what is reserved had become steady.
+        retries: how often the cache had to be emptied to make room.
+        out_of_memory_errors: that the allocator raised.
+        process: of the whole process, with what the allocator had reserved at that moment.
+        host_rss_peak_bytes: of the process, torch's own code included.
+        death: None if all went well.
+        marks: for the snapshot, if one was written.
+    """
+
+    gpu: str
+    parameter_bytes: int | None
+    static: Usage | None
+    steps: tuple[StepMemory, ...]
+    settled: bool
+    retries: int
+    out_of_memory_errors: int
+    process: ProcessMemory
+    reserved_bytes: int
+    host_rss_peak_bytes: int
+    death: Death | None
+    marks: Marks | None
+
+
+class PhasePeaks:
+    """A step's listener: the allocator's peaks in every phase, and between phases.
+
+    Attributes:
+        phase: the one that runs; None between phases.
+    """
+
+    def __init__(self, device: torch.device, marks: Marks) -> None:
+        self.phase: str | None = None
+        self._device, self._marks = device, marks
+        self._phases: dict[str, Usage] = {}
+        self._all: list[Usage] = []
+
+    def begin(self, phase: Phase | str) -> None:
+        """See etad.step.Listener."""
+        self._close()
+        self.phase = str(phase)
+        self._marks.phases.append((_now_us(), self.phase))
+
+    def end(self, phase: Phase | str) -> None:
+        """See etad.step.Listener."""
+        self._close()
+        self.phase = None
+        self._marks.phases.append((_now_us(), None))
+
+    def reset(self) -> None:
+        """Forget what was before a step."""
+        self._phases, self._all = {}, []
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def take(self) -> StepMemory:
+        """Return the step's peaks."""
+        self._close()
+        step = StepMemory(self._phases, largest(self._all))
+        self.reset()
+        return step
+
+    def _close(self) -> None:
+        peak = usage_of(self._device, "peak")
+        self._all.append(peak)
+        if self.phase is not None:
+            self._phases[self.phase] = peak
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+
+class _Holders:
+    """A step's listener: notes which memory is gradients and optimizer state, once these exist."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self.workload: Workload | None = None
+
+    def begin(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER) and self.workload is not None:
+            self._marks.label((p.grad for p in self.workload.model.parameters()), Category.GRADIENT)
+
+    def end(self, phase: Phase) -> None:
+        """See etad.step.Listener."""
+        if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER) and self.workload is not None:
+            optimizer = self.workload.optimizer
+            assert optimizer is not None
+            tensors = (t for state in optimizer.state.values() for t in state.values() if isinstance(t, Tensor))
+            self._marks.label(tensors, Category.OPTIMIZER_STATE)
+
+
+def measure_cell(config: Config, inference: bool, recording: Recording | None = None) -> CudaMemory:
+    """Take steps on the GPU until what is reserved is steady; run it in a process of its own.
+
+    Raises:
+        DeviceError: there is no CUDA GPU.
+    """
+    if not torch.cuda.is_available():
+        raise DeviceError("there is no CUDA GPU here; use --device predict")
+    meter = ProcessMeter()
+    device = torch.device("cuda", torch.cuda.current_device())
+    asked: list[int] = []
+    unknown = on_out_of_memory(lambda number, size_bytes, total_bytes, free_bytes: asked.append(size_bytes))
+    marks = Marks()
+    peaks, holders = PhasePeaks(device, marks), _Holders(marks)
+    if recording is not None:
+        record_history(recording.frames)
+    steps: list[StepMemory] = []
+    reserves: list[int] = []
+    static: Usage | None = None
+    parameter_bytes: int | None = None
+    death: Death | None = None
+    recorded: Marks | None = None
+
+    def batches() -> Batch:
+        batch = placed(random_batch(config), config, device)
+        marks.label(iter((batch.input_, *batch.segments, *batch.labels)), Category.INPUT)
+        return batch
+
+    try:
+        listeners = () if inference else (peaks, holders) if recording else (peaks,)
+        workload = holders.workload = Workload(config, inference, device, listeners, batches)
+        held = [*workload.model.parameters(), *workload.model.buffers()]
+        parameter_bytes = sum(tensor.untyped_storage().nbytes() for tensor in held)
+        marks.label(iter(held), Category.PARAMETER)
+        static = usage_of(device, "current")
+        peaks.reset()
+        while len(steps) < MOST_STEPS and not is_steady(reserves):
+            marks.steps.append(_now_us())
+            if inference:
+                peaks.begin(INFERENCE)
+            workload()
+            if inference:
+                peaks.end(INFERENCE)
+            workload.synchronize()
+            steps.append(peaks.take())
+            reserves.append(usage_of(device, "current").reserved_bytes)
+            if recording is not None and len(steps) == RECORDED_STEPS:
+                recorded = _finish(recording, marks)
+    except torch.OutOfMemoryError:
+        number = None if static is None else len(steps)
+        reason = unknown or "the allocator did not tell what was asked for"
+        in_use = usage_of(device, "current")
+        death = Death(number, peaks.phase, asked[-1] if asked else None, "" if asked else reason, in_use)
+        if recording is not None and recorded is None:
+            # Memory that ran out is what one wants to look at.
+            recorded = _finish(recording, marks)
+    stats = torch.cuda.memory_stats(device)
+    return CudaMemory(
+        gpu=torch.cuda.get_device_name(device),
+        parameter_bytes=parameter_bytes,
+        static=static,
+        steps=tuple(steps),
+        settled=is_steady(reserves),
+        retries=stats["num_alloc_retries"],
+        out_of_memory_errors=stats["num_ooms"],
+        process=meter.read(device),
+        reserved_bytes=usage_of(device, "current").reserved_bytes,
+        host_rss_peak_bytes=host_rss_peak_bytes(),
+        death=death,
+        marks=recorded,
+    )
+
+
+def _finish(recording: Recording, marks: Marks) -> Marks:
+    """Write the snapshot, record no more, and return the marks that belong to it."""
+    dump_history(recording.path)
+    stop_history()
+    return copy.deepcopy(marks)
+
+
+def usage_of(device: torch.device, which: str) -> Usage:
+    """Return the allocator's counters: "current", or their "peak" since the last reset."""
+    stats = torch.cuda.memory_stats(device)
+    levels = {f"{level}_bytes": stats[f"{level}_bytes.all.{which}"] for level in LEVELS}
+    return Usage(**levels, segments=stats[f"segment.all.{which}"])
+
+
+def measure_cells(cells: Sequence[Cell], recording: Recording | None = None) -> Iterator[tuple[Record, Marks | None]]:
+    """Yield the record of every cell, measured one after the other, with the marks of its snapshot.
+
+    Raises:
+        DeviceError: there is no CUDA GPU.
+    """
+    environment = collect_environment()
+    outcomes = run_all(measure_cell, [(cell.config, cell.inference, recording) for cell in cells], TIMEOUT_S)
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        yield cuda_record(cell, outcome, environment), outcome.value.marks if outcome.value else None
+
+
+def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environment) -> Record:
+    """Return the record of a measured cell: status "ok", "oom", or how its process failed."""
+    found = outcome.value
+    names = {state.name for state in environment.gpus.found}
+    facts: dict[str, Any] = {
+        "kind": "measured",
+        "suite": SUITE,
+        "device": slug(found.gpu if found else names.pop() if len(names) == 1 else "cuda"),
+        "config": cell.config.resolved(),
+        "measurement": {"inference": cell.inference, "device": "cuda", "classes": CLASSES},
+        "environment": environment.model_dump(mode="json"),
+        "command": cell.command,
+        "started_at": outcome.started_at,
+        "duration_s": outcome.duration_s,
+    }
+    if found is None:
+        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
+    exclusive = {True: "yes, as far as NVML shows", False: "no", None: "not known"}[found.process.exclusive]
+    failure = None if found.death is None else _failure(found.death)
+    return Record(
+        status="ok" if failure is None else "oom",
+        metrics=_metrics(found, cell.config.train.batch),
+        phases={phase: _step_metrics(found, phase) for phase in _phases(found)},
+        findings={"process_memory.method": found.process.method, "process_memory.exclusive": exclusive},
+        failure=failure,
+        warnings=(*_warnings(found), *cell.warnings),
+        **facts,
+    )
+
+
+def _failure(death: Death) -> Failure:
+    when = "before the first step" if death.step is None else f"in step {death.step + 1}"
+    where = f", {death.phase}" if death.phase else ""
+    asked = death.unknown if death.asked_bytes is None else f"asked the driver for {death.asked_bytes / MIB:.1f} MiB"
+    held = f"{death.usage.reserved_bytes / MIB:.1f} MiB are reserved after it"
+    return Failure(
+        message=f"out of memory {when}{where}: {asked}; {held}",
+        phase=death.phase,
+        requested_bytes=death.asked_bytes,
+    )
+
+
+def _metrics(found: CudaMemory, videos: int) -> Metrics:
+    metrics = _step_metrics(found, None)
+    for level in LEVELS:
+        if found.static is not None:
+            metrics[f"{level}_static_bytes"] = _bytes(getattr(found.static, f"{level}_bytes"))
+        taken = [step.peak for step in found.steps]
+        if taken and found.death is None:
+            peak = max(getattr(usage, f"{level}_bytes") for usage in (taken[0], taken[-1]))
+            metrics[f"{level}_peak_bytes"] = _bytes(peak)
+            metrics[f"{level}_per_video_bytes"] = _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}")
+    metrics |= _process_metrics(found)
+    if found.parameter_bytes is not None:
+        metrics["parameter_bytes"] = _bytes(found.parameter_bytes, "parameters and buffers")
+    metrics["host_rss_peak_bytes"] = _bytes(found.host_rss_peak_bytes, "getrusage, whole process")
+    for name, count in (("alloc_retries", found.retries), ("out_of_memory_errors", found.out_of_memory_errors)):
+        metrics[name] = Metric(value=count, unit="1", method=METHOD)
+    metrics["steps"] = Metric(value=len(found.steps), unit="1", method="steps taken until the reserve is steady")
+    return metrics
+
+
+def _process_metrics(found: CudaMemory) -> Metrics:
+    """Return what the process holds; the reserve may have been larger than when that was read, so its peak counts."""
+    process = found.process
+    metrics: Metrics = {}
+    used_bytes, reason = process.used_bytes, process.method
+    if used_bytes is not None and used_bytes < found.reserved_bytes:
+        used_bytes, reason = None, f"{reason}: less than what is reserved, so it counts something else"
+    peak = _reserved_peak(found)
+    for name, base in (("process_peak_bytes", peak), ("context_overhead_bytes", 0)):
+        if used_bytes is None or base is None:
+            why = reason if used_bytes is None else "memory ran out before a step was complete"
+            metrics[name] = Metric(value=None, unit="bytes", reason=why)
+        else:
+            method = f"{reason}, less reserved" + (", and the peak of reserved" if base else "")
+            metrics[name] = _bytes(used_bytes - found.reserved_bytes + base, method)
+    if process.total_bytes is not None:
+        metrics["device_total_bytes"] = _bytes(process.total_bytes, "NVML")
+    return metrics
+
+
+def _reserved_peak(found: CudaMemory) -> int | None:
+    """Return the peak of what is reserved over first and steady step; None if memory ran out."""
+    if found.death is not None or not found.steps:
+        return None
+    return max(step.peak.reserved_bytes for step in (found.steps[0], found.steps[-1]))
+
+
+def _step_metrics(found: CudaMemory, phase: str | None) -> Metrics:
+    """Return the peaks of first and steady step: of a phase, or of the whole step (None)."""
+    metrics: Metrics = {}
+    # Where memory ran out in the second step, there is a first one only.
+    ends = (found.steps[0], found.steps[-1])[: len(found.steps)] if found.steps else ()
+    for name, step in zip(STEPS, ends, strict=False):
+        usage = step.peak if phase is None else step.phases.get(phase)
+        if usage is not None:
+            for level in LEVELS:
+                metrics[f"{name}_step_{level}_peak_bytes"] = _bytes(getattr(usage, f"{level}_bytes"))
+    return metrics
+
+
+def _phases(found: CudaMemory) -> list[str]:
+    return list(dict.fromkeys(phase for step in found.steps for phase in step.phases))
+
+
+def _warnings(found: CudaMemory) -> Iterator[str]:
+    if found.death is None and not found.settled:
+        yield f"the reserve still grows after {len(found.steps)} steps; the last one counts"
+    if found.retries:
+        yield f"the cache had to be emptied {found.retries} times to make room: the step is slower than it need be"
+    if found.process.exclusive is False:
+        yield "other processes are on the GPU: what they hold is missing here"
+
+
+def _bytes(size_bytes: int, method: str = METHOD) -> Metric:
+    return Metric(value=size_bytes, unit="bytes", method=method)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
