@@ -162,10 +162,8 @@ def evaluate(
     truth = flatten_ground_truth(ground_truth, blocked, remove_duplicates, name)
     counted = {video_id: found for video_id, found in predictions.items() if video_id not in blocked}
     detections = flatten_predictions(truth, counted)
-
     thresholds = np.sort(np.asarray(tiou, dtype=np.float64))
-    true_positive = match(truth, detections, thresholds)
-    ap = _average_precision(truth, detections, true_positive, len(classes))
+    ap = _average_precision(truth, detections, thresholds, len(classes))
     has_actions = np.bincount(truth.labels, minlength=len(classes)) > 0
     mean_ap = ap[:, has_actions].mean(axis=1)
     proposals, average_recall = _average_recall(truth, counted)
@@ -190,6 +188,24 @@ def evaluate(
             blocked_detections=sum(len(found) for video_id, found in predictions.items() if video_id in blocked),
         ),
     )
+
+
+def mean_average_precision(
+    ground_truth: GroundTruth,
+    predictions: Mapping[str, Detections],
+    classes: Sequence[str],
+    tiou: Sequence[float] = ACTIVITYNET_TIOU,
+) -> FloatArray:
+    """Return ``mAP`` of :func:`evaluate` alone, ``[thresholds]``, at ascending thresholds.
+
+    Raises:
+        NothingToDoError: there is no true action to find.
+    """
+    truth = flatten_ground_truth(ground_truth, (), remove_duplicates=False, name="the ground truth")
+    thresholds = np.sort(np.asarray(tiou, dtype=np.float64))
+    ap = _average_precision(truth, flatten_predictions(truth, predictions), thresholds, len(classes))
+    mean: FloatArray = np.nanmean(ap, axis=1)
+    return mean
 
 
 def format_table(evaluation: Evaluation) -> str:
@@ -250,12 +266,22 @@ def flatten_predictions(truth: FlatGroundTruth, predictions: Mapping[str, Detect
     found = predictions.values()
     video = np.repeat([number_of.get(video_id, -1) for video_id in predictions], [len(entry) for entry in found])
     scores = np.concatenate([entry.scores for entry in found])
-    order = scores.argsort(kind="stable")[::-1]
+    order = _descending(scores)
     return FlatDetections(
         video=video[order],
         segments_s=np.concatenate([entry.segments_s for entry in found])[order],
         labels=np.concatenate([entry.labels for entry in found])[order],
     )
+
+
+def _descending(scores: FloatArray) -> IntArray:
+    """Return the order of descending scores; among equals the later one comes first."""
+    order = scores.argsort()
+    in_order = scores[order]
+    if (in_order[1:] == in_order[:-1]).any():
+        # Only this sort keeps equals in order, at three times the cost.
+        order = scores.argsort(kind="stable")
+    return order[::-1]
 
 
 def pairwise_tiou(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -279,6 +305,21 @@ def match(truth: FlatGroundTruth, detections: FlatDetections, thresholds: FloatA
     Returns:
         true_positive: ``[D, T]``.
     """
+    true_positive = np.zeros((len(detections.labels), len(thresholds)), dtype=np.bool_)
+    detection, threshold = _true_positives(truth, detections, thresholds)
+    true_positive[detection, threshold] = True
+    return true_positive
+
+
+def _true_positives(
+    truth: FlatGroundTruth, detections: FlatDetections, thresholds: FloatArray
+) -> tuple[IntArray, IntArray]:
+    """Return the true positives as (detection, number of the threshold) pairs.
+
+    To let the detections choose one after the other gives the one stable matching of detections, which prefer larger
+    overlaps, with actions, which prefer higher scores. So it is found by deferred acceptance (Gale and Shapley, 1962),
+    in a few rounds over all videos, classes and thresholds at once.
+    """
     # One key for video and class together.
     stride = int(max(truth.labels.max(), detections.labels.max(initial=0))) + 1
     detection, action = _pairs_with_equal_keys(
@@ -286,28 +327,28 @@ def match(truth: FlatGroundTruth, detections: FlatDetections, thresholds: FloatA
     )
     tiou = pairwise_tiou(detections.segments_s[detection], truth.segments_s[action])
     tiou[np.isnan(tiou)] = np.inf
-    reached = np.searchsorted(thresholds, tiou, side="right")
-
-    near = reached > 0
-    detection, action, tiou, reached = detection[near], action[near], tiou[near], reached[near]
+    near = np.flatnonzero(tiou >= thresholds[0])
+    detection, action, tiou = detection[near], action[near], tiou[near]
     order = np.lexsort((-action, -tiou, detection))
+    detection, action = detection[order], action[order]
+    reached = np.searchsorted(thresholds, tiou[order], side="right")
+    # At every threshold, detections and actions are others. A detection's pairs stay in its order of preference.
+    at = [np.flatnonzero(reached > number) for number in range(len(thresholds))]
+    suitors, actions = len(detections.labels), len(truth.labels)
+    suitor = np.concatenate([number * suitors + detection[pairs] for number, pairs in enumerate(at)])
+    wanted = np.concatenate([number * actions + action[pairs] for number, pairs in enumerate(at)])
 
-    # A set of thresholds is an integer with one bit each. What is left is a short loop over the pairs: for every
-    # threshold at once, the detection takes the action if it reaches the threshold, has taken no other and the action
-    # is free.
-    free = [(1 << len(thresholds)) - 1] * len(truth.labels)
-    taken = [0] * len(detections.labels)
-    columns = (column[order].tolist() for column in (detection, action, reached))
-    for detection_number, action_number, count in zip(*columns, strict=True):
-        takes = ((1 << count) - 1) & free[action_number] & ~taken[detection_number]
-        if takes:
-            free[action_number] &= ~takes
-            taken[detection_number] |= takes
-    true_positive = np.zeros((len(taken), len(thresholds)), dtype=np.bool_)
-    for detection_number in set(detection.tolist()):
-        bits = taken[detection_number]
-        true_positive[detection_number] = [bits >> bit & 1 for bit in range(len(thresholds))]
-    return true_positive
+    best = np.full(actions * len(thresholds), np.iinfo(np.int64).max)
+    while True:
+        proposes = np.ones(len(suitor), dtype=np.bool_)
+        proposes[1:] = suitor[1:] != suitor[:-1]
+        # Suitors are in ascending order, so that the one written last is the one of highest score.
+        best[wanted[proposes][::-1]] = suitor[proposes][::-1]
+        hopeful = suitor <= best[wanted]
+        if hopeful[proposes].all():
+            threshold, found = np.divmod(suitor[proposes], suitors)
+            return found, threshold
+        suitor, wanted = suitor[hopeful], wanted[hopeful]
 
 
 def pairs_in_same_video(truth: FlatGroundTruth, detections: FlatDetections) -> tuple[IntArray, IntArray]:
@@ -316,12 +357,15 @@ def pairs_in_same_video(truth: FlatGroundTruth, detections: FlatDetections) -> t
 
 
 def _pairs_with_equal_keys(left: IntArray, right: IntArray) -> tuple[IntArray, IntArray]:
-    """Return all index pairs (i, j) with left[i] == right[j], ordered by i, then j."""
+    """Return all index pairs (i, j) with left[i] == right[j] >= 0, ordered by i, then j."""
     by_key = np.argsort(right, kind="stable")
-    first = np.searchsorted(right[by_key], left, side="left")
-    past = np.searchsorted(right[by_key], left, side="right")
-    i, position = _ranges(first, past)
-    return i, by_key[position]
+    # Keys are small enough, videos times classes, for a table by key; a search would take most of an evaluation.
+    counts = np.bincount(right)
+    ends = np.cumsum(counts)
+    i = np.flatnonzero((left >= 0) & (left < len(counts)))
+    i = i[counts[left[i]] > 0]
+    owner, position = _ranges((ends - counts)[left[i]], ends[left[i]])
+    return i[owner], by_key[position]
 
 
 def _ranges(first: IntArray, past: IntArray) -> tuple[IntArray, IntArray]:
@@ -333,20 +377,38 @@ def _ranges(first: IntArray, past: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _average_precision(
-    truth: FlatGroundTruth, detections: FlatDetections, true_positive: BoolArray, classes: int
+    truth: FlatGroundTruth, detections: FlatDetections, thresholds: FloatArray, classes: int
 ) -> FloatArray:
     """Interpolated AP, ``[thresholds, classes]``; NaN where a class has no true action."""
-    ap = np.full((true_positive.shape[1], classes), np.nan)
     instances = np.bincount(truth.labels, minlength=classes)
-    by_label = np.argsort(detections.labels, kind="stable")
-    bounds = np.searchsorted(detections.labels[by_label], np.arange(classes + 1))
-    for label in np.flatnonzero(instances):
-        hit = true_positive[by_label[bounds[label] : bounds[label + 1]]]
-        precision = hit.cumsum(axis=0) / np.arange(1, len(hit) + 1)[:, None]
-        best_from_here_on = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        # Recall grows by 1 / instances at every hit and nowhere else.
-        ap[:, label] = (best_from_here_on * hit).sum(axis=0) / instances[label]
+    detection, threshold = _true_positives(truth, detections, thresholds)
+    # Only at a true positive does precision rise, and only there does recall grow: by 1 / instances.
+    curve = threshold * classes + detections.labels[detection]
+    order = np.lexsort((detection, curve))
+    curve, rank = curve[order], _ranks(detections.labels, classes)[detection[order]]
+    lengths = np.bincount(curve, minlength=len(thresholds) * classes)
+    hits = np.arange(len(curve)) - (np.cumsum(lengths) - lengths)[curve] + 1
+    precision = hits / rank
+    # The highest precision from here on, curve by curve: numbered by size, so that curves can be kept apart exactly.
+    by_size = np.argsort(precision)
+    size = np.empty_like(by_size)
+    size[by_size] = np.arange(len(size))
+    apart = size - curve * len(size)
+    highest = np.maximum.accumulate(apart[::-1])[::-1] + curve * len(size)
+    area = np.bincount(curve, weights=precision[by_size][highest], minlength=len(lengths))
+    with np.errstate(invalid="ignore"):
+        ap: FloatArray = area.reshape(len(thresholds), classes) / instances
     return ap
+
+
+def _ranks(labels: IntArray, classes: int) -> IntArray:
+    """Return the place of each detection among those of its class, from 1."""
+    # numpy sorts small integers in linear time.
+    by_label = np.argsort(labels.astype(np.min_scalar_type(classes)), kind="stable")
+    counts = np.bincount(labels, minlength=classes)
+    ranks = np.empty_like(by_label)
+    ranks[by_label] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    return ranks
 
 
 def _average_recall(truth: FlatGroundTruth, predictions: Mapping[str, Detections]) -> tuple[FloatArray, FloatArray]:

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etad.errors import NothingToDoError
-from etad.evaluation import ACTIVITYNET_TIOU, Evaluation, GroundTruth, evaluate, format_table
+from etad.evaluation import (
+    ACTIVITYNET_TIOU,
+    Evaluation,
+    GroundTruth,
+    evaluate,
+    format_table,
+    mean_average_precision,
+)
 from etad.false_positives import CATEGORIES, false_positives, format_profile
 from etad.postprocess import Detections, read_class_scores, read_submission
 
@@ -233,6 +240,27 @@ def test_average_precision_equals_the_plain_one(scene: tuple[Truth, Found]) -> N
                 assert result.ap[row, label] == pytest.approx(expected, abs=1e-12)
             else:
                 assert np.isnan(result.ap[row, label])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_detections_that_compete_for_many_actions(seed: int) -> None:
+    """Chains of second and third choices: many actions that overlap each other, and more detections."""
+    random = np.random.default_rng(seed)
+    starts = random.uniform(0, 12, 15)
+    segments = np.stack([starts, starts + random.uniform(8, 12, 15)], axis=1)
+    guesses = segments[random.integers(0, 15, 80)] + random.normal(0, 1, (80, 2))
+    ground_truth: Truth = {"a": (segments, np.zeros(15, dtype=np.int64))}
+    found = {"a": detections(guesses, np.zeros(80), random.permutation(80) / 80)}
+    thresholds = (0.1, 0.4, 0.5, 0.6, 0.7, 0.8)
+    ap = evaluate(ground_truth, found, CLASSES, thresholds).ap[:, 0]
+    expected = [naive_average_precision(ground_truth, found, 0, threshold) for threshold in thresholds]
+    np.testing.assert_allclose(ap, expected, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scenes())
+def test_map_alone_is_that_of_the_evaluation(scene: tuple[Truth, Found]) -> None:
+    np.testing.assert_array_equal(mean_average_precision(*scene, CLASSES), evaluate(*scene, CLASSES).mAP)
 
 
 @settings(max_examples=40, deadline=None)
