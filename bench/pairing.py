@@ -67,13 +67,12 @@ def cell_names(records: Sequence[Record], ignored: Sequence[str]) -> Callable[[R
         group: [key for key in differing_settings(members) if not any(_is_below(key, name) for name in told)]
         for group, members in alike.items()
     }
-    several_devices = len({record.device for record in records}) > 1
+    devices = {group: len({record.device for record in members}) for group, members in alike.items()}
 
     def label(record: Record) -> str:
-        settings = _settings(record)
-        parts = [record.suite, _name(record)]
-        parts += [f"{key.rpartition('.')[2]}={settings.get(key)}" for key in differing[record.suite, _name(record)]]
-        return " ".join([*parts, *(["on", record.device] if several_devices else [])])
+        settings, group = _settings(record), (record.suite, _name(record))
+        parts = [*group, *(f"{key.rpartition('.')[2]}={settings.get(key)}" for key in differing[group])]
+        return " ".join([*parts, *(["on", record.device] if devices[group] > 1 else [])])
 
     return label
 

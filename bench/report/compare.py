@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 from xml.etree import ElementTree
@@ -22,7 +23,7 @@ ORDER: tuple[Verdict, ...] = (
     "new",
     "unchanged",
 )
-"""What needs a look first comes first."""
+"""What needs a look first comes first, and of that the largest change."""
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 MOST_MARKDOWN_ROWS = 100
 """A comment on a pull request has a greatest length; the JSON has all."""
@@ -42,7 +43,7 @@ def format_compared(compared: Compared, form: Form, everything: bool = False) ->
         return json.dumps({"comparisons": comparisons, "notes": compared.notes, "count": compared.count()}, indent=1)
     shown = sorted(
         (c for c in compared.comparisons if everything or c.verdict != "unchanged"),
-        key=lambda comparison: ORDER.index(comparison.verdict),
+        key=lambda comparison: (ORDER.index(comparison.verdict), -_size(comparison)),
     )
     return _markdown(compared, shown) if form == "md" else _table(compared, shown)
 
@@ -105,6 +106,11 @@ def _markdown(compared: Compared, shown: Sequence[Comparison]) -> str:
     if compared.notes:
         lines += ["", *(f"- {note}" for note in compared.notes)]
     return "\n".join(lines)
+
+
+def _size(comparison: Comparison) -> float:
+    """Return how large a change is, the same for a ratio and its inverse; 0 where there is none."""
+    return abs(math.log(comparison.ratio)) if comparison.ratio and comparison.ratio > 0 else 0.0
 
 
 def _markdown_line(row: Sequence[str]) -> str:
