@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,8 @@ from etad.errors import DataError, UserError
 
 Rerun = Literal["failed", "stale", "all"]
 Done = tuple[SweepCell, Record]
+LOG = "log.txt"
+"""In a cell's folder: what it printed, tracebacks included."""
 
 
 class Listener(Protocol):
@@ -119,6 +121,9 @@ def run_one(cell: SweepCell, folder: Path, environment: Environment) -> Record:
         outcome = Outcome("error", None, str(error), started_at, (datetime.now(UTC) - started_at).total_seconds())
     if outcome.value is not None:
         return outcome.value
+    log = folder / cell.cell_id / LOG
+    if log.is_file():
+        outcome = replace(outcome, message=f"{outcome.message} (its log: {log})")
     return failed(cell, outcome, environment)
 
 
@@ -209,6 +214,16 @@ def _run_group(
 
 
 def _in_child(cell: SweepCell, folder: Path) -> Record:
+    """Measure a cell; what is printed on the way goes to its log, as several cells would write over each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("ab") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    return measure(cell, folder)
+
+
+def measure(cell: SweepCell, folder: Path) -> Record:
+    """Measure a cell in this process and return its record; a GPU whose memory is full is a result, too."""
     started_at = datetime.now(UTC)
     try:
         record = SUITES[cell.suite].run(cell.cell, cell.options, folder)

@@ -190,6 +190,16 @@ def test_a_mistake_of_the_user_in_a_cell_does_not_end_the_others(
     assert record.failure.message == "--device cuda: there is none"
 
 
+def test_a_process_of_its_own_writes_a_log(cells: list[SweepCell], tmp_path: Path) -> None:
+    lost = replace(cells[0], suite="throughput")  # whose options are others, so it dies
+    record = run_one(lost, tmp_path, ENVIRONMENT)
+    log = tmp_path / lost.cell_id / "log.txt"
+    assert record.status == "error"
+    assert record.failure is not None
+    assert record.failure.message.endswith(f"(its log: {log})")
+    assert "Traceback" in log.read_text()
+
+
 def test_a_gpu_that_is_full_is_a_result(
     cells: list[SweepCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +208,7 @@ def test_a_gpu_that_is_full_is_a_result(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
     monkeypatch.setattr(run_module, "SUITES", {"accuracy": Full()})
-    record = run_module._in_child(cells[0], tmp_path)
+    record = run_module.measure(cells[0], tmp_path)
     assert (record.status, record.cell_id) == ("oom", cells[0].cell_id)
     assert record.failure is not None
     assert record.failure.message == "CUDA out of memory. Tried to allocate 2 GiB"
@@ -213,7 +223,7 @@ def test_a_suite_that_answers_another_question_is_a_bug(
 
     monkeypatch.setattr(run_module, "SUITES", {"accuracy": Wrong()})
     with pytest.raises(AssertionError, match="another question"):
-        run_module._in_child(cells[0], tmp_path)
+        run_module.measure(cells[0], tmp_path)
 
 
 def test_ctrl_c_keeps_what_is_done(path: Path, answers: list[Answer], cells: list[SweepCell]) -> None:
