@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.predict.made_up import Building
 from bench.predict.private_api import fake_mode
 from bench.predict.trace import proposal_count
 from etad.config import Config, DetectorConfig, EncoderConfig, FramesConfig
@@ -58,7 +59,8 @@ def arithmetic_per_video(config: Config) -> Arithmetic:
 def snippet_flop(encoder: EncoderConfig, frames: FramesConfig) -> tuple[int, int, int]:
     """Return, for one snippet: channels of its feature, FLOP without gradient, and FLOP of forward and backward."""
     with fake_mode():
-        network = SnippetEncoder(encoder, frames)
+        with Building():
+            network = SnippetEncoder(encoder, frames)
         clips = torch.empty(1, 3, frames.clip_frames, frames.crop, frames.crop, dtype=torch.uint8)
         with FlopCounterMode(display=False) as forward, torch.no_grad():
             network(clips)

@@ -21,12 +21,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+from bench.predict.made_up import Building, MadeUpArrays
 from bench.predict.private_api import (
     SteppingScaler,
     TorchDispatchMode,
@@ -120,7 +119,7 @@ def count(config: Config, inference: bool = False, classes: int = 200) -> dict[s
     config = value_free(config)
     counter = CostCounter()
     modes = ExitStack()
-    with fake_mode() as fake:
+    with fake_mode() as fake, Building():
         model = Etad(config, classes)
     # Built outside the mode, as their tables of proposals are made by value.
     if inference:
@@ -135,7 +134,7 @@ def count(config: Config, inference: bool = False, classes: int = 200) -> dict[s
             return step(batch, lambda purpose: [stream("count", index, purpose) for index in batch.indices])
 
     with modes:
-        for mode in (fake, counter, _NumpyZeros()):
+        for mode in (fake, counter, MadeUpArrays()):
             modes.enter_context(mode)
         if not inference:
             _make_state(model, optimizer)
@@ -299,15 +298,6 @@ class _DetectorOutputs(nn.Module):
         output = self.detector(features, proposals)
         judged = [tensor for stage in output.stages for tensor in (stage.tiou, stage.boundary, stage.refined)]
         return output.boundary_maps, *judged
-
-
-class _NumpyZeros(TorchFunctionMode):
-    """Gives zeros where numpy asks a fake tensor for its values."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.numpy:
-            return np.zeros(tuple(args[0].shape), np.float32)
-        return func(*args, **(kwargs or {}))
 
 
 def _size_bytes(tensor: Tensor) -> int:

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.arithmetic import snippet_flop
 from bench.measure.flops import Cost, CostCounter, count, forward_macs, fvcore_count, lstm_flops
 from bench.measure.workload import Workload, amounts_of
+from bench.predict.made_up import Building, MadeUpArrays
+from bench.predict.private_api import fake_mode
 from etad.config import load_config
 from etad.models.encoders import SnippetEncoder
 from tests.bench.small_traces import small
@@ -144,6 +146,14 @@ def test_bytes_are_those_of_inputs_and_outputs() -> None:
     (cost,) = counter.costs.values()
     assert cost.operators == 3
     assert cost.moved_bytes == 4 * (32 + 16 + 8) + 4 * (8 + 8) + 4 * (16 + 800)
+
+
+def test_fake_tensors_answer_who_reads_them() -> None:
+    with fake_mode(), Building():
+        assert torch.full((2,), 7.0).gt(3).any().item() == 0
+    with fake_mode(), MadeUpArrays():
+        assert torch.zeros(2, 3, dtype=torch.int64).numpy().tolist() == [[0, 1, 2], [0, 1, 2]]
+        assert torch.ones(2).numpy().tolist() == [0.0, 0.0]
 
 
 def test_a_count_needs_no_values_of_any_sampler() -> None:
