@@ -86,7 +86,9 @@ class SnippetEncoder(nn.Module):
         self._memory_format = torch.contiguous_format
         if efficiency.channels_last:
             self._memory_format = torch.channels_last_3d
-            self.model.to(memory_format=self._memory_format)
+            for parameter in self.model.parameters():
+                if parameter.dim() == 5:
+                    parameter.data = parameter.data.contiguous(memory_format=self._memory_format)
         for name, value in (("pixel_mean", PIXEL_MEAN), ("pixel_std", PIXEL_STD)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1, 1), persistent=False)
         self.train()
