@@ -16,6 +16,7 @@ from bench.gates import Gate, load_gates
 from bench.judge import compare_metric
 from bench.pairing import NotComparableError
 from bench.record import Failure, Metric, Record
+from bench.statistics import mann_whitney, shift
 from bench.store import ResultStore
 from etad.config import load_config
 from etad.errors import ConfigError
@@ -348,3 +349,19 @@ def test_damaged_and_doubled_records_are_one_line(folders: tuple[Path, Path]) ->
     assert damaged.exit_code == 2
     assert "truncated" in damaged.stderr
     assert damaged.stderr.count("\n") == 1
+
+
+# The shift ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_shift_and_the_test_say_the_same() -> None:
+    agreeing = 0
+    for seed in range(100):
+        base, head = noise(seed, 12), noise(1000 + seed, 15, centre=0.5 + 0.0002 * seed)
+        found = shift(base, head)
+        assert found.low <= found.estimate <= found.high
+        agreeing += (found.low <= 0 <= found.high) == (mann_whitney(base, head) >= 0.05)
+    # They round differently right at the border.
+    assert agreeing >= 95
+    assert shift([1.0, 2.0, 4.0], [3.0, 4.0, 6.0]) == (2.0, -1.0, 5.0)
+    assert shift(np.ones(100_000), np.full(100_000, 3.0)) == (2.0, 2.0, 2.0)
