@@ -16,7 +16,7 @@ FAST = EfficiencyConfig(
     optimizer="fused",
 )
 LEAN = EfficiencyConfig(
-    roi_align="auto", frozen_prefix="offloaded", fold_norm=True, frames_on="host", optimizer="fused"
+    roi_align="projected", frozen_prefix="offloaded", fold_norm=True, frames_on="host", optimizer="fused"
 )
 VARIANTS: dict[str, EfficiencyConfig] = {
     "published": EfficiencyConfig(),
@@ -51,7 +51,7 @@ def with_variant(config: Config, name: str) -> Config:
         ConfigError: there is no such variant.
     """
     if name not in VARIANTS:
-        raise ConfigError(f"variant {name}: not known; choose one of {', '.join(VARIANTS)}")
+        raise ConfigError(f"variant {name}: not one of {', '.join(VARIANTS)}")
     return config.model_copy(update={"efficiency": VARIANTS[name]})
 
 

@@ -93,11 +93,15 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
     per_bin = spread(samples)
     place = (spread(low + 0.5) + rank).mul_(spread(bin_length)).div_(per_bin).add_(spread(base))
     place.clamp_(0.0, length - 1.0)
+    if total is not None:
+        # Padding reads all positions in turn, so that no row is read by most of it when the sums are transposed.
+        padding = rank >= spread(inside)
+        place = torch.where(padding, (rank % length).to(place.dtype), place)
     # At the last position the sample counts as the end of the step before it.
     before = place.floor().clamp_(max=max(length - 2.0, 0.0))
     share = per_bin.reciprocal_()
     if total is not None:
-        share *= rank < spread(inside)
+        share *= ~padding
     after = place.sub_(before).mul_(share)
     weight = torch.stack((share - after, after), dim=1)
     return Samples(group, first, before.int(), weight, step=min(1, length - 1))
