@@ -89,6 +89,6 @@ def _failure(message: str, exit_code: int) -> click.ClickException:
 def main() -> None:
     """Train, run and measure ETAD, end-to-end temporal action detection.
 
-    Artefacts go to stdout, everything else to stderr. Exit codes: 0 ok, 2 usage or config, 3 something failed,
-    5 nothing to do, 6 no such device, 130 interrupted.
+    Artefacts go to stdout, everything else to stderr. Exit codes: 0 ok, 1 regression found, 2 usage or config,
+    3 something failed, 4 not comparable or no baseline, 5 nothing to do, 6 no such device, 130 interrupted.
     """
