@@ -18,6 +18,7 @@ from bench.sweep.file import Choice, Part, SweepFile, combinations
 from bench.sweep.suites import SUITES, Asked, SuiteOptions
 from etad.config import Config, load_config
 from etad.errors import ConfigError, NothingToDoError
+from etad.variants import settings_without_effect
 
 SEED = "train.seed"
 
@@ -131,7 +132,10 @@ def _all_cells(
                     inference=options.inference,
                     chosen={},
                     command=_command(part.suite, suite.arguments(options), name, [*fixed, *own]),
-                    warnings=tuple(_without_effect(combination.chosen, config, options.inference)),
+                    warnings=(
+                        *_without_effect(combination.chosen, config, options.inference),
+                        *settings_without_effect(config),
+                    ),
                 ),
                 options=options,
                 asked=suite.asked(options, environment),
@@ -149,7 +153,8 @@ def _options(where: str, model: type[SuiteOptions], part: Part, chosen: Choice) 
         return model.model_validate({**part.options, **given})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        place = ": ".join([where, *map(str, first["loc"])])
+        raise ConfigError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _settings(where: str, chosen: Choice, base: Config, options: type[SuiteOptions]) -> Iterator[str]:

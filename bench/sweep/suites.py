@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
-from bench.environment import Environment, collect_environment, device_slug, slug
+from pydantic import model_validator
+
+from bench.environment import Environment, collect_environment, device_slug
 from bench.fit import Target
 from bench.hardware import load_profile
 from bench.measure.accuracy import check_parts, measure_accuracy
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome
-from bench.measure.memory_cpu import CLASSES, cpu_record, measure_cell
-from bench.measure.memory_prediction import DEFAULT_CAPABILITY, predict_cell, prediction_record
+from bench.measure.memory_cpu import CLASSES, cpu_record
+from bench.measure.memory_cpu import measure_cell as measure_on_cpu
+from bench.measure.memory_cuda import cuda_record
+from bench.measure.memory_cuda import measure_cell as measure_on_gpu
+from bench.measure.memory_prediction import predict_cell, predicted_device, prediction_record
 from bench.measure.throughput import Limits, count_cell, gpu_name, throughput_record, time_cell
 from bench.record import Kind, Record
+from bench.validation import MEASURED_FOLDER, standing
 from etad.config import Config, Positive, PositiveFloat, Section
 from etad.distributed import World, choose_device
 from etad.errors import DataError
@@ -39,14 +45,25 @@ class SuiteOptions(Section):
 class MemoryOptions(SuiteOptions):
     """Options of ``etad-bench memory``."""
 
-    device: Literal["predict", "cpu"] = "predict"
+    device: Literal["predict", "cpu", "cuda"] = "predict"
     hardware: str | None = None
     what: Literal["train", "infer"] = "train"
+
+    @model_validator(mode="after")
+    def _hardware_is_predicted_for(self) -> Self:
+        if self.hardware is not None and self.device != "predict":
+            raise ValueError(f"hardware: goes with device: predict, not with {self.device}")
+        return self
 
     @property
     def inference(self) -> bool:
         """See :class:`SuiteOptions`."""
         return self.what == "infer"
+
+    @property
+    def wants_gpu(self) -> bool:
+        """See :class:`SuiteOptions`."""
+        return self.device == "cuda"
 
 
 class ThroughputOptions(SuiteOptions):
@@ -125,24 +142,25 @@ class Suite(Protocol):
 
 
 class Memory:
-    """Memory of a step: predicted for a GPU, or measured on the CPU."""
+    """Memory of a step: predicted for a GPU, or measured on the CPU or on a GPU."""
 
     options = MemoryOptions
     timeout_s = 3600.0
 
     def asked(self, options: MemoryOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        if options.device == "cpu":
-            measurement = {"inference": options.inference, "device": "cpu", "classes": CLASSES}
-            return Asked("measured", measurement, device_slug(environment))
+        if options.device != "predict":
+            device = device_slug(environment, gpu_name(environment, options.device))
+            return Asked(
+                "measured", {"inference": options.inference, "device": options.device, "classes": CLASSES}, device
+            )
         target = _target(options)
         measurement = {
             "inference": options.inference,
             "hardware": None if target is None else target.name,
             "hardware_memory_bytes": None if target is None else target.memory_bytes,
         }
-        device = target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}")
-        return Asked("predicted", measurement, device)
+        return Asked("predicted", measurement, predicted_device(target))
 
     def arguments(self, options: MemoryOptions) -> list[str]:
         """See :class:`Suite`."""
@@ -158,13 +176,17 @@ class Memory:
         environment = collect_environment()
         facts = environment.model_dump(mode="json")
         if options.device == "cpu":
-            memory = measure_cell(cell.config, cell.inference)
-            done = Outcome("ok", memory, "", started_at, perf_counter() - begun)
-            return cpu_record(cell, done, facts, device_slug(environment))
+            on_cpu = measure_on_cpu(cell.config, cell.inference)
+            measured = Outcome("ok", on_cpu, "", started_at, perf_counter() - begun)
+            return cpu_record(cell, measured, facts, device_slug(environment))
+        if options.device == "cuda":
+            on_gpu = measure_on_gpu(cell.config, cell.inference)
+            return cuda_record(cell, Outcome("ok", on_gpu, "", started_at, perf_counter() - begun), environment)
         target = _target(options)
         prediction = predict_cell(cell.config, cell.inference, target)
         predicted = Outcome("ok", prediction, "", started_at, perf_counter() - begun)
-        return prediction_record(cell, predicted, target, facts)
+        validated = standing(predicted_device(target), [MEASURED_FOLDER])
+        return prediction_record(cell, predicted, target, facts, validated)
 
 
 class Throughput:

@@ -5,6 +5,11 @@ from pathlib import Path
 import pytest
 
 from bench.environment import Environment, collect_environment
+from bench.measure.memory_cuda import CudaMemory
+from bench.measure.process_memory import ProcessMemory
+from bench.nvml import GpuState
+from bench.predict.allocator import Usage
+from bench.predict.memory import StepMemory
 from bench.sweep.cells import SweepCell, shard, sweep_cells
 from bench.sweep.file import find_sweep, load_sweep
 from bench.sweep.suites import SUITES
@@ -139,6 +144,10 @@ def test_what_has_no_effect_is_told(tmp_path: Path, environment: Environment) ->
         ),
         ("{config: quickstart, parts: {a: {suite: memory, options: {devise: cpu}}}}", "did you mean device?"),
         ("{config: quickstart, parts: {a: {suite: memory, options: {device: tpu}}}}", "some: parts.a: device: "),
+        (
+            "{config: quickstart, parts: {a: {suite: memory, options: {device: cpu, hardware: t4_16g}}}}",
+            "parts.a: hardware: goes with device: predict, not with cpu",
+        ),
         ("{config: quickstart, parts: {a: {suite: memory, grid: {hardware: [h101]}}}}", "no such hardware profile"),
         ("{config: nothing, parts: {a: {suite: memory}}}", "nothing: no such config"),
         (
@@ -204,6 +213,34 @@ def test_a_suite_answers_what_was_asked(
     assert (record.cell_id, record.device, record.kind) == (cell.cell_id, cell.asked.device, cell.asked.kind)
     assert record.succeeded
     assert record.command == cell.cell.command
+
+
+def test_a_gpu_is_asked_and_answered_for(
+    tmp_path: Path, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "{config: quickstart, parts: {a: {suite: memory, options: {device: cuda}}}}"
+    gpu = GpuState.model_construct(name="NVIDIA H100 80GB HBM3")
+    with_gpu = environment.model_copy(update={"gpus": environment.gpus.model_copy(update={"found": (gpu,)})})
+    (cell,) = cells_of(tmp_path, text, with_gpu)
+    peak = StepMemory({}, Usage(1, 2, 3, 4, 1))
+    found = CudaMemory(
+        gpu="NVIDIA H100 80GB HBM3",
+        parameter_bytes=1,
+        static=Usage(0, 0, 0, 0, 0),
+        steps=(peak, peak),
+        settled=True,
+        retries=0,
+        out_of_memory_errors=0,
+        process=ProcessMemory(None, "NVML is not there", None, None),
+        reserved_bytes=4,
+        host_rss_peak_bytes=1,
+        death=None,
+        marks=None,
+    )
+    monkeypatch.setattr("bench.sweep.suites.measure_on_gpu", lambda *_: found)
+    record = SUITES["memory"].run(cell.cell, cell.options, tmp_path)
+    assert (record.cell_id, record.device, record.kind) == (cell.cell_id, cell.asked.device, cell.asked.kind)
+    assert cell.options.wants_gpu
 
 
 def test_missing_data_is_found_before_anything_runs(tmp_path: Path, environment: Environment) -> None:
