@@ -34,6 +34,7 @@ What = Literal["train", "infer", "data", "post"]
     "fast:bf16 at another precision. Without --config: the rows of the project's targets.",
 )
 @click.option("--real-data", is_flag=True, help="Batches of the data set instead of a random one (train, infer).")
+@click.option("--energy", is_flag=True, help="Measure energy and power, too, in a pass of its own.")
 @click.option("--min-time", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to time for.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Rounds to time, at least.")
 @click.option("--max-time", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds, at most.")
@@ -48,6 +49,7 @@ def throughput(
     what: What,
     variants: str | None,
     real_data: bool,
+    energy: bool,
     min_time: float,
     rounds: int,
     max_time: float,
@@ -89,7 +91,7 @@ def throughput(
     else:
         if (warning := expected_duration(cells, what, device, limits)) is not None:
             note(warning)
-        found, total = measure_cells(cells, what, device, limits, real_data), len(cells)
+        found, total = measure_cells(cells, what, device, limits, real_data, energy), len(cells)
     records = []
     for record in progress(found, "throughput", total=total, unit="cell"):
         records.append(record)

@@ -23,7 +23,7 @@ from bench.meters.clock import HostClock, Round, Stopwatch
 from bench.record import Failure, Record
 from bench.statistics import stability
 from etad.config import Config
-from etad.evaluation import ACTIVITYNET_TIOU, GroundTruth, evaluate
+from etad.evaluation import ACTIVITYNET_TIOU, GroundTruth, mean_average_precision
 from etad.postprocess import Detections, soft_nms
 
 Floats = NDArray[np.float64]
@@ -71,7 +71,7 @@ def soft_nms_loop(
 
 
 def mean_average_precision_loop(truth: GroundTruth, found: dict[str, Detections], tiou: Sequence[float]) -> list[float]:
-    """Return mAP at every threshold; see :func:`etad.evaluation.evaluate`. Scores have to differ."""
+    """Return mAP at every threshold; see :func:`etad.evaluation.mean_average_precision`. Scores have to differ."""
     ranked: dict[int, list[tuple[float, str, list[float]]]] = defaultdict(list)
     for video_id, entry in found.items():
         for segment, score, label in zip(
@@ -126,7 +126,7 @@ def nms_forms(config: Config) -> tuple[Callable[[], Floats], Callable[[], Floats
 
 
 def evaluation_forms(config: Config) -> tuple[Callable[[], Floats], Callable[[], Floats]]:
-    """Return mAP of a made-up set in both forms; the vectorised one also computes the average recall of proposals."""
+    """Return mAP of a made-up set, at every threshold, in both forms."""
     random = np.random.default_rng(0)
     truth: dict[str, tuple[Floats, NDArray[np.int64]]] = {}
     found: dict[str, Detections] = {}
@@ -146,7 +146,7 @@ def evaluation_forms(config: Config) -> tuple[Callable[[], Floats], Callable[[],
         return np.array(mean_average_precision_loop(truth, found, ACTIVITYNET_TIOU))
 
     def vectorised() -> Floats:
-        return evaluate(truth, found, classes).mAP
+        return mean_average_precision(truth, found, classes)
 
     return loop, vectorised
 

@@ -16,12 +16,14 @@ from bench.arithmetic import arithmetic_per_video, detection_flop, snippet_flop
 from bench.environment import Environment, collect_environment, device_slug
 from bench.hardware import Precision, match_profile
 from bench.measure.cells import HOST_KNOBS, Cell, make_cells
+from bench.measure.energy import measure_energy
 from bench.measure.flops import Cost, ForwardMacs, count, forward_macs
 from bench.measure.host_workloads import DATA_WAIT, DataLoading, Postprocessing, RealBatches
 from bench.measure.isolation import Outcome, run_all, run_isolated
 from bench.measure.memory_cpu import CLASSES
 from bench.measure.workload import Amounts, What, Workload, amounts_of
 from bench.meters.clock import Clock, Round, Stopwatch, clock_of, listening_s
+from bench.meters.energy import gpu_meter, host_meter
 from bench.predict.roofline import Roof, least_times, roof_of_profile, what_bounds
 from bench.probe import copy_bytes_per_s, matmul_flops_per_s
 from bench.record import Failure, Metric, Metrics, Record
@@ -270,10 +272,33 @@ def count_cell(config: Config, what: What) -> Counts:
     return Counts(count(config, what == "infer", CLASSES), macs, reason)
 
 
+def energy_cell(config: Config, what: What, device_name: str) -> tuple[Metrics, dict[str, str]]:
+    """Measure what a cell costs in energy; called in a process of its own, after the one that was timed."""
+    device = choose_device(device_name)
+    clock = clock_of(device)
+    workload = workload_of(config, what, device, Stopwatch(clock), real_data=False)
+    for _ in range(LEAST_ROUNDS):
+        workload()
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+    return measure_energy(workload, workload.amounts.videos, gpu_meter(uuid), host_meter(), clock.wait)
+
+
 def measure_cells(
-    cells: Sequence[Cell], what: What, device_name: str, limits: Limits, real_data: bool = False
+    cells: Sequence[Cell],
+    what: What,
+    device_name: str,
+    limits: Limits,
+    real_data: bool = False,
+    energy: bool = False,
 ) -> Iterator[Record]:
     """Yield the record of every cell, timed one after the other.
+
+    Args:
+        cells, what: what to time.
+        device_name: as of ``--device``.
+        limits: when to stop.
+        real_data: take batches of the data set.
+        energy: measure energy, too, on a random batch, in another process.
 
     Raises:
         UserError: as :func:`time_cell`.
@@ -286,7 +311,19 @@ def measure_cells(
             counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
             counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
         measurement = {"what": what, "real_data": real_data}
-        yield throughput_record(cell, outcome, counts, measurement, environment, device_name, limits)
+        record = throughput_record(cell, outcome, counts, measurement, environment, device_name, limits)
+        yield with_energy(record, what, device_name, cell.config) if energy and record.succeeded else record
+
+
+def with_energy(record: Record, what: What, device_name: str, config: Config) -> Record:
+    """Return the record with the metrics of the energy pass; null with the reason where that failed."""
+    outcome = run_isolated(energy_cell, config, what, device_name, timeout_s=TIMEOUT_S)
+    if outcome.value is None:
+        reason = f"the energy pass failed: {outcome.message}"
+        metrics, findings = {"energy_per_video_j": Metric(value=None, unit="J", reason=reason)}, dict[str, str]()
+    else:
+        metrics, findings = outcome.value
+    return record.model_copy(update={"metrics": record.metrics | metrics, "findings": record.findings | findings})
 
 
 def throughput_record(

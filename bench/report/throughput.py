@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.measure.cells import ENCODER_KNOBS, HOST_KNOBS, KNOBS, TRAINING_KNOBS
 from bench.record import Metric, Metrics, Record
-from bench.report.memory import setting
+from bench.report.memory import PUBLISHED, setting
 from bench.report.tables import Column, Format, Value, align, format_bytes, format_records, metric_column
 from bench.report.units import format_number, format_seconds
 
@@ -68,6 +68,7 @@ def _report(record: Record) -> Iterator[str]:
     rates = [f"{format_number(value)} {name}/s" for name in RATES if (value := _number(record, f"{name}_per_s"))]
     yield f"{'rates':12} {', '.join(rates)}"
     yield from _arithmetic(record.metrics)
+    yield from _energy(record)
     if "bound" in record.findings:
         yield f"{'bound':12} {record.findings['bound']}"
     overhead = _number(record, "measuring_overhead_ratio")
@@ -92,6 +93,7 @@ def _relevant(record: Record, what: str) -> Iterator[str]:
     ignored = {warning.split()[0].removeprefix("--") for warning in record.warnings if "has no effect" in warning}
     ignored |= set(TRAINING_KNOBS) if what == "infer" else set()
     ignored |= set(ENCODER_KNOBS) if data["input"] == "features" else set()
+    ignored |= {"variant"} if setting(record, "variant") == PUBLISHED else set()
     yield from (option for option in HOST_KNOBS.get(what, KNOBS) if option not in ignored)
 
 
@@ -148,6 +150,20 @@ def _arithmetic(metrics: Metrics) -> Iterator[str]:
     if mfu.value is not None and peak.value is not None:
         share = f"MFU {mfu.value:.1%} of {_flop(peak.value)}/s ({peak.method})"
     yield f"{'':12} {_flop(achieved)}/s, {share}"
+
+
+def _energy(record: Record) -> Iterator[str]:
+    """Yield energy and power, and what held the clock back; nothing if they were not measured."""
+    for name, title in (("energy_per_video_j", "energy"), ("host_energy_per_video_j", "host energy")):
+        metric = record.metrics.get(name)
+        if metric is not None:
+            known = f"{format_number(metric.value or 0)} J a video ({metric.method})"
+            yield f"{title:12} {known if metric.value is not None else f'not known: {metric.reason}'}"
+    mean, peak = (_number(record, f"power_{kind}_w") for kind in ("mean", "peak"))
+    if mean is not None and peak is not None:
+        yield f"{'power':12} {mean:.0f} W on average, {peak:.0f} W at most"
+    if "throttling" in record.findings:
+        yield f"{'throttling':12} {record.findings['throttling']}"
 
 
 def _flop(value: float) -> str:

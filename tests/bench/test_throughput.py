@@ -49,6 +49,7 @@ from tests.etad.small_runs import write_small_set
 QUICK = ("--min-time", 0, "--rounds", 3, "--device", "cpu")
 SNIPPETS = 8
 COUNT_CELL = throughput_module.count_cell
+POWER = (("energy_per_video_j", 2.5, "J"), ("power_mean_w", 300.0, "W"), ("power_peak_w", 350.0, "W"))
 MADE_UP = Counts(
     {"encode": Cost(flops=10**8, moved_bytes=10**6, operators=10)}, ForwardMacs({"conv": 10**8 // 2}, {"aten::lstm": 2})
 )
@@ -310,6 +311,26 @@ def test_the_report_of_one_cell(config: Path) -> None:
         assert text in result.stdout
 
 
+def test_energy_is_a_pass_of_its_own(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(call: Any, videos: int, gpu: Any, host: Any, wait: Any) -> Any:
+        call()
+        metrics = {name: Metric(value=value, unit=unit) for name, value, unit in POWER}
+        return metrics | {"host_energy_per_video_j": Metric(value=None, unit="J", reason="no RAPL")}, {
+            "throttling": "hot"
+        }
+
+    monkeypatch.setattr(throughput_module, "measure_energy", measured)
+    result = run("-c", config, *QUICK, "--what", "infer", "--energy")
+    assert result.exit_code == 0, result.stderr
+    for text in (
+        "energy       2.5 J a video",
+        "not known: no RAPL",
+        "300 W on average, 350 W at most",
+        "throttling   hot",
+    ):
+        assert text in result.stdout
+
+
 def test_several_cells_are_a_table(config: Path) -> None:
     result = run("-c", config, *QUICK, "--what", "infer", "--batch", "1,2", "--format", "csv")
     assert result.exit_code == 0, result.stderr
@@ -364,7 +385,7 @@ def test_users_mistakes_are_one_line(config: Path, tmp_path: Path) -> None:
     for arguments, code, text in (
         (["-c", config, "--roofline", tmp_path / "roof.doc"], 2, "name a file that ends in"),
         (["-c", config, "--device", "tpu"], 6, "unknown"),
-        (["-c", config, "--variants", "published,slow"], 2, "variant slow: not known"),
+        (["-c", config, "--variants", "published,slow"], 2, "variant slow: not "),
         (["-c", config, "--variants", "published,fast", "--what", "post"], 2, "compares --what train"),
         (["--variants", "published,fast", "--batch", "2"], 2, "--batch: the targets' settings are fixed"),
     ):
