@@ -36,6 +36,7 @@ KNOB_HELP = {
     "frozen": "Frozen stages of the encoder.",
     "snippets": "Snippets a video (data.length).",
     "size": "Height and width of a frame, in pixels.",
+    "variant": "Form of the computation: published, fast, lean or leanest.",
 }
 
 

@@ -14,6 +14,7 @@ from etad.errors import ConfigError
 from etad.runs import parts
 from etad.train import CHECKPOINT
 from etad.train import train as train_model
+from etad.variants import settings_without_effect
 
 
 @click.command()
@@ -44,7 +45,7 @@ def train(
 def _train_one(experiment: Config, folder: Path, world: World) -> None:
     dataset = train_dataset(experiment)
     if world.is_main:
-        for problem in dataset.problems:
+        for problem in (*dataset.problems, *settings_without_effect(experiment, world.device.type)):
             note(problem)
         if dataset.missing:
             note(f"{len(dataset.missing)} videos have no file and are left out (listed in {folder / 'missing.json'})")

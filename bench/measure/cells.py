@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from etad.config import Config, load_config
 from etad.errors import ConfigError
+from etad.variants import settings_without_effect, with_variant
 
 KNOBS = {
     "strategy": "step.strategy",
@@ -19,8 +20,9 @@ KNOBS = {
     "frozen": "model.encoder.frozen_stages",
     "snippets": "data.length",
     "size": "data.frames.crop",
+    "variant": "efficiency",
 }
-"""Options that take a comma list, and the setting that each one is short for."""
+"""Options that take a comma list, and the setting (or section) that each one is short for."""
 
 ENCODER_KNOBS = ("strategy", "chunk", "ratio", "encoder", "frozen", "size")
 """Without effect when the input is features."""
@@ -82,9 +84,8 @@ def make_cells(
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
         line += ["--inference"] if inference else []
-        cells.append(
-            Cell(config, inference, chosen, shlex.join(line), tuple(without_effect(chosen, config, inference)))
-        )
+        warnings = (*without_effect(chosen, config, inference), *settings_without_effect(config))
+        cells.append(Cell(config, inference, chosen, shlex.join(line), warnings))
     return cells
 
 
@@ -101,7 +102,13 @@ def split(option: str, text: str) -> list[str]:
 
 
 def overrides_of(option: str, value: str, base: Config) -> list[str]:
-    """Return the ``--set`` assignments that a knob's value stands for; what depends on it changes with it."""
+    """Return the ``--set`` assignments that a knob's value stands for; what depends on it changes with it.
+
+    Raises:
+        ConfigError: there is no such variant.
+    """
+    if option == "variant":
+        return [f"efficiency={with_variant(base, value).efficiency.model_dump_json()}"]
     overrides = [f"{KNOBS[option]}={value}"]
     if option == "encoder" and value != base.model.encoder.name:
         # The weights of one network do not fit another.

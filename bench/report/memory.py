@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from bench.measure.cells import KNOBS
 from bench.published import load_published
 from bench.record import Metric, Metrics, Record
+from bench.report.settings import VARIANT, settings_of
 from bench.report.tables import Column, Format, align, format_bytes, format_records, format_value, metric_column
 
 LEVELS = ("requested", "allocated", "active", "reserved")
+PUBLISHED = "published"
 SLOPE = "allocated_slope_per_video_bytes"
 
 
@@ -99,11 +101,15 @@ def describe(record: Record) -> str:
 
 
 def _matters(record: Record, option: str) -> bool:
+    if option == "variant" and setting(record, option) == PUBLISHED:
+        return False
     return not any(warning.startswith(f"--{option} has no effect") for warning in record.warnings)
 
 
 def setting(record: Record, option: str) -> str:
     """Return the value of a knob."""
+    if option == "variant":
+        return str(settings_of(record)[VARIANT])
     value: object = record.config
     for key in KNOBS[option].split("."):
         assert isinstance(value, dict)
