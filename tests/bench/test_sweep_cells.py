@@ -1,5 +1,6 @@
 """Sweep files and their cells: what a file says, what it may not say, and which cells come of it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def cells_of(folder: Path, text: str, environment: Environment, *assignments: st
 def test_shipped_sweeps_have_cells(name: str, environment: Environment) -> None:
     cells = sweep_cells(load_sweep(name), environment)
     assert len({cell.cell_id for cell in cells}) == len(cells) > 1
+
+
+def test_the_quickstart_script_runs_every_part_once() -> None:
+    script = (Path(__file__).parents[2] / "quickstart.sh").read_text()
+    assert re.findall(r"--part (\w+)", script) == list(load_sweep("quickstart").parts)
 
 
 def test_a_grid_is_a_product_and_what_is_included_follows(tmp_path: Path, environment: Environment) -> None:
