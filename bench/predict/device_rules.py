@@ -30,10 +30,12 @@ class Scratch(NamedTuple):
     Attributes:
         size_bytes: how much.
         uncertain: whether it is a bound instead of a known number.
+        kept: whether it stays, once for the forward and once for the backward pass, whose threads share none.
     """
 
     size_bytes: int
     uncertain: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,19 @@ def cpu() -> Rules:
     )
 
 
-def cuda(compute_capability: tuple[int, int] = (8, 0)) -> Rules:
-    """Rules of a CUDA GPU, for torch's default settings (``cudnn.benchmark`` off, no workspace variables set)."""
+def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int, int] | None = None) -> Rules:
+    """Rules of a CUDA GPU, for torch's default settings (``cudnn.benchmark`` off, no workspace variables set).
+
+    Args:
+        compute_capability: of the GPU.
+        torch_release: of the torch that is to run there, (2, 15) for instance; None: the one that is here.
+    """
     workspace = cublas_workspace_bytes(compute_capability)
+    workspace_kept = (torch_release or release_of(torch.__version__)) < RETURNS_WORKSPACE
 
     def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
         if operator in GEMMS:
-            yield Scratch(workspace)
+            yield Scratch(workspace, kept=workspace_kept)
         elif operator is aten.convolution.default:
             yield from convolution_scratch(arguments, result)
         elif operator is aten.convolution_backward.default:
@@ -90,6 +98,16 @@ def cuda(compute_capability: tuple[int, int] = (8, 0)) -> Rules:
         foreach=True,
         host_memory=False,
     )
+
+
+RETURNS_WORKSPACE = (2, 15)
+"""The first torch whose GEMMs give cuBLAS's workspace back; see ``cublas_workspace_bytes``."""
+
+
+def release_of(version: str) -> tuple[int, int]:
+    """Return the release in a version: (2, 15) for "2.15.0+cu132"."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
 GEMMS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default}

@@ -174,6 +174,8 @@ class Recorder(TorchDispatchMode):
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
         self._paused = False
+        self._with_workspace: set[bool] = set()
+        """Passes (backward or not) whose thread has its workspace of cuBLAS."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator and note the storages it made."""
@@ -313,11 +315,14 @@ class Recorder(TorchDispatchMode):
 
     def _note_scratch(self, scratch: Scratch, operator: Any) -> None:
         name, shape = f"scratch of {operator}", (scratch.size_bytes,)
-        if scratch.size_bytes:
+        if scratch.size_bytes and not (scratch.kept and self.in_backward in self._with_workspace):
             self._append(
                 Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain)
             )
-            self.end(len(self.allocations) - 1)
+            if scratch.kept:
+                self._with_workspace.add(self.in_backward)
+            else:
+                self.end(len(self.allocations) - 1)
 
     def _append(self, allocation: Allocation) -> None:
         self.events.append(Event(len(self.allocations), allocation.size_bytes))

@@ -9,7 +9,7 @@ from etad.config import Config, parse_config
 from tests.etad.small_runs import SMALL_DETECTOR
 
 VIDEOS = 2
-RULES: dict[str, Rules] = {"cpu": cpu(), "cuda": cuda()}
+RULES: dict[str, Rules] = {"cpu": cpu(), "cuda": cuda(torch_release=(2, 15))}
 
 
 def small(encoder: dict[str, Any] | None = None, snippets: int = 8, **step: Any) -> Config:

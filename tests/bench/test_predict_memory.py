@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from bench.predict.allocator import MIB
-from bench.predict.device_rules import LSTM_RESERVE, cublas_workspace_bytes, cuda
+from bench.predict.device_rules import LSTM_RESERVE, cublas_workspace_bytes, cuda, release_of
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
-from bench.predict.trace import Category, Trace, trace_inference
+from bench.predict.trace import Category, Trace, trace_inference, trace_training
 from etad.config import Config, load_config, parse_config
 from etad.models.etad import Etad
-from tests.bench.small_traces import VIDEOS, small, traced
+from tests.bench.small_traces import RULES, VIDEOS, small, traced
 
 PHASES = ["encode", "detect", "update_detector", "backpropagate", "update_encoder"]
 
@@ -47,7 +47,8 @@ def test_peaks_are_in_order_and_contain_each_other() -> None:
 def test_a_prediction_is_the_same_every_time() -> None:
     # Dataclasses compare by value: every number, name and shape is equal.
     config = small(precision="bf16")
-    assert predict_memory(config, classes=2) == predict_from_trace(traced(config))
+    again = trace_training(config, classes=2, rules=RULES["cuda"])
+    assert predict_from_trace(again) == predict_from_trace(traced(config))
 
 
 def test_tracing_equal_chunks_once_predicts_the_same() -> None:
@@ -175,8 +176,25 @@ def test_workspace_of_cublas(capability: tuple[int, int], size_bytes: int) -> No
 
 
 def test_every_gemm_has_a_workspace() -> None:
-    trace = trace_inference(on_features(), rules=cuda((9, 0)))
+    trace = trace_inference(on_features(), rules=cuda((9, 0), (2, 15)))
     assert set(sizes(trace, "scratch of aten.addmm")) == {32 * MIB}
+
+
+def test_before_torch_2_15_two_workspaces_stay() -> None:
+    trace = trace_training(small(), classes=2, rules=cuda((9, 0), (2, 14)))
+    workspaces = [key for key, a in enumerate(trace.allocations) if a.size_bytes == 32 * MIB]
+    assert len(workspaces) == 2
+    events = [event for part in (*trace.first, *trace.steady) for event in part.events if event.key in workspaces]
+    assert [event.size_bytes for event in events] == [32 * MIB] * 2
+    kept, returned = predict_from_trace(trace), predict_from_trace(traced(small()))
+    assert kept.composition is not None
+    assert returned.composition is not None
+    assert kept.composition.requested_bytes > returned.composition.requested_bytes
+    assert [release_of(version) for version in ("2.11.0", "2.15.0+cu132", "2.16.0a0+git1")] == [
+        (2, 11),
+        (2, 15),
+        (2, 16),
+    ]
 
 
 def test_an_lstm_keeps_its_reserve_in_one_buffer_and_has_one_for_its_gradients() -> None:
