@@ -178,7 +178,7 @@ def compare_loops(cell: Cell, limits: Limits) -> Iterator[tuple[LoopRow, Record]
                 "config": cell.config.resolved(),
                 "measurement": {"what": row.what, "variant": form, "variants": list(FORMS), "row": row.row},
                 "environment": environment.model_dump(mode="json"),
-                "command": cell.command,
+                "command": "etad-bench throughput --variants published,fast",
                 "started_at": outcome.started_at,
                 "duration_s": outcome.duration_s,
             }

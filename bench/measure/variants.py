@@ -215,7 +215,7 @@ def compare_variants(
             "config": one.config.resolved(),
             "measurement": {"what": what, "real_data": False, "variant": name, "variants": list(names), "row": row},
             "environment": environment.model_dump(mode="json"),
-            "command": one.command,
+            "command": f"{one.command if row is None else 'etad-bench throughput'} --variants {','.join(names)}",
             "started_at": outcome.started_at,
             "duration_s": outcome.duration_s,
         }

@@ -405,6 +405,7 @@ def test_variants_side_by_side(config: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert reference.measurement["variant"] == "published"
     assert other.config["step"]["precision"] == "bf16"  # type: ignore[index, call-overload]
     assert reference.cell_id != other.cell_id
+    assert other.command.endswith("--variants published,published:bf16")
     assert reference.metrics["speedup_ratio"].value == 1.0
     ratio = other.metrics["speedup_ratio"]
     assert len(ratio.samples) >= 3
