@@ -15,12 +15,13 @@ Form = Literal["published", "matrix", "gather", "projected"]
 def choose_form(wanted: Form | Literal["auto"], device_type: str, proposals: int, length: int) -> Form:
     """Return the form to use; ``auto`` is the fastest.
 
-    On a CPU (measured on an AMD Zen 5 with the published sizes, training, per form the ratio to ``published``):
+    Speed-up over ``published`` on a CPU (one core of an AMD Zen 5; published sizes, T = 128, float32, ``linear:
+    onednn``; training with batch 4, in the last column inference with batch 1):
 
-        proposals of a video   48     96     192    495    8,256 (inference)
-        gather                 1.6    1.8    2.0    2.6    1.5
-        matrix                 1.4    1.7    1.9    2.3    1.4
-        projected              0.6    1.1    2.2    4.6    7.3
+        proposals of a video   48     96     192    495    8,256
+        gather                 2.0    2.3    2.5    2.7    1.5
+        matrix                 1.8    2.1    2.2    2.3    1.5
+        projected              1.1    1.7    2.8    4.7    7.4
 
     The cost of ``projected`` grows with the positions, that of the others with the proposals. On a GPU nothing was
     measured: ``matrix`` has the least in it that is not a matrix product.
