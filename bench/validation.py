@@ -92,14 +92,19 @@ def pairs(records: Iterable[Record]) -> list[Pair]:
     return [pair for pair in found if any(difference.level == "reserved" for difference in pair.differences())]
 
 
+def known_pairs(device: str, folders: Sequence[Path]) -> list[Pair]:
+    """Return the pairs of a device in ``folders``; those that do not exist count as empty, damaged files as absent."""
+    return pairs(_records(device, folders))
+
+
 def standing(device: str, folders: Sequence[Path]) -> str:
     """Return in words what is known of the predictions for a device, from the records in ``folders``.
 
     Args:
         device: its slug.
-        folders: of result records; those that do not exist count as empty, damaged files as absent.
+        folders: of result records, see :func:`known_pairs`.
     """
-    found = pairs(_records(device, folders))
+    found = known_pairs(device, folders)
     if not found:
         return NOT_VALIDATED
     texts = []

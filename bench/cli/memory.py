@@ -90,14 +90,17 @@ def memory(
         found = _measured(cells, snapshot, timeline)
     else:
         found = _predicted(cells, target, store, snapshot, timeline)
+    kept = None if store is None else ResultStore(store)
     records = []
     for record in progress(found, "memory", total=len(cells), unit="cell"):
         records.append(record)
-        if store is not None:
-            ResultStore(store).write(record)
+        if kept is not None:
+            kept.write(record)
     records = with_slopes(records)
-    for record in records if store is not None and len(records) > 1 else ():
-        ResultStore(Path(str(store))).write(record)
+    if kept is not None:
+        # Once more, with what only all of them together tell.
+        for record in records:
+            kept.write(record)
     text = format_memory(records, [option for option, value in given.items() if value is not None], form)
     if published and form in ("table", "md"):
         text += f"\n\n{format_published()}"

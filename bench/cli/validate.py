@@ -28,25 +28,34 @@ OUT_OF_TOLERANCE = 1
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for recorded allocations of small cells too, on which the simulator is checked.",
 )
+@click.option("--again", is_flag=True, help="Run cells anew that the store has both ways.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
 def validate(
-    config: str, assignments: tuple[str, ...], store: Path, traces: Path | None, form: Form, output: Path | None
+    config: str,
+    assignments: tuple[str, ...],
+    store: Path,
+    traces: Path | None,
+    again: bool,
+    form: Form,
+    output: Path | None,
 ) -> None:
     """Predict and measure the memory of a fixed list of cells on the present GPU, and report the signed errors.
 
-    Exit code 1 if a peak is off by more than 5 % allocated or 10 % reserved, 3 if a cell failed, 6 without a GPU.
+    A stopped run goes on where it was. Exit code 1 if a peak is off by more than 5 % allocated or 10 % reserved, 3 if a
+    cell failed, 6 without a GPU.
     """
     # torch is slow to import, and --help does not need it.
     from bench.measure.memory_validation import both_ways, present_target, record_traces, validation_cells
     from bench.report.validation import format_validation
     from bench.store import ResultStore
-    from bench.validation import pairs
+    from bench.validation import known_pairs, pairs
 
     target = present_target()
     cells = validation_cells(config, assignments)
+    known = [] if again else known_pairs(target.device, [store])
     records = []
-    for both in progress(both_ways(cells, target), "validate", total=len(cells), unit="cell"):
+    for both in progress(both_ways(cells, target, known), "validate", total=len(cells), unit="cell"):
         for record in both:
             ResultStore(store).write(record)
             records.append(record)

@@ -74,11 +74,24 @@ def predict_cells(cells: Sequence[Cell], target: Target | None, standing: str = 
         standing: what is known of the predictions for it (bench/validation.py).
     """
     environment = collect_environment().model_dump(mode="json")
-    calls = [(cell.config, cell.inference, target) for cell in cells]
-    workers = min(usable_cores(), MOST_WORKERS, len(cells))
-    outcomes = run_all(predict_cell, calls, TIMEOUT_S, workers)
-    for cell, outcome in zip(cells, outcomes, strict=True):
-        yield prediction_record(cell, outcome, target, environment, standing)
+    keys = [_what_matters(cell) for cell in cells]
+    calls = {key: (cell.config, cell.inference, target) for key, cell in zip(keys, cells, strict=True)}
+    workers = min(usable_cores(), MOST_WORKERS, len(calls))
+    running = zip(calls, run_all(predict_cell, list(calls.values()), TIMEOUT_S, workers), strict=True)
+    outcomes: dict[str, Outcome[CellPrediction]] = {}
+    for cell, key in zip(cells, keys, strict=True):
+        while key not in outcomes:
+            name, outcome = next(running)
+            outcomes[name] = outcome
+        yield prediction_record(cell, outcomes[key], target, environment, standing)
+
+
+def _what_matters(cell: Cell) -> str:
+    """Return what cells have in common that one prediction serves; a ratio without effect is not part of it."""
+    config = cell.config
+    if config.step.strategy in ("frozen", "checkpointed"):
+        config = config.model_copy(update={"step": config.step.model_copy(update={"snippet_ratio": 1.0})})
+    return f"{cell.inference} {config.model_dump_json()}"
 
 
 def prediction_record(

@@ -17,6 +17,7 @@ from bench.measure.memory_prediction import predict_cells
 from bench.measure.memory_timeline import read_snapshot
 from bench.predict.recorded import RecordedTraceError, replay_recorded, write_trace
 from bench.record import Record
+from bench.validation import Pair
 from etad.errors import DeviceError
 
 COLUMNS = ("batch", "chunk", "ratio", "strategy", "precision", "frozen")
@@ -77,9 +78,19 @@ def gpu_facts() -> tuple[str, tuple[int, int], int]:
     return properties.name, (properties.major, properties.minor), properties.total_memory
 
 
-def both_ways(cells: Sequence[Cell], target: Target) -> Iterator[tuple[Record, Record]]:
-    """Yield the records of every cell, predicted and measured, cell by cell: a stop loses nothing."""
+def both_ways(cells: Sequence[Cell], target: Target, known: Sequence[Pair] = ()) -> Iterator[tuple[Record, Record]]:
+    """Yield the records of every cell, predicted and measured, cell by cell: a stop loses nothing.
+
+    Args:
+        cells: what to predict and to measure.
+        target: the GPU.
+        known: cells that ran before and are taken as they are.
+    """
     for cell in cells:
+        before = next((pair for pair in known if pair.measured.config == cell.config.resolved()), None)
+        if before is not None:
+            yield before.predicted, before.measured
+            continue
         command = cell.command.replace("--device cuda", f"--device predict --hardware {target.name}")
         [predicted] = predict_cells([replace(cell, command=command)], target)
         [(measured, _)] = measure_cells([cell])

@@ -1,6 +1,7 @@
 """The picture of memory over a step: categories on top of each other, phases marked."""
 
 import itertools
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -52,8 +53,8 @@ def draw_timeline(timeline: Timeline, title: str, path: Path) -> None:
         ylim=(0, top),
         xlabel="allocations and their ends, in order",
         ylabel=f"{timeline.kind} memory [MiB]",
-        title=title,
     )
+    axis.set_title("\n".join(textwrap.wrap(title, 110)), fontsize=9)
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     with replace_atomically(path) as temporary:

@@ -319,3 +319,18 @@ def test_every_knob_is_a_setting() -> None:
             value = value[part]
     with pytest.raises(ConfigError, match="--batch x: Input should be a valid integer"):
         make_cells(["x"], "anet_e2e", {"batch": "x"})
+
+
+def test_cells_that_differ_in_nothing_are_predicted_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def run_here(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Any:
+        for cell_config, _, _ in calls:
+            asked.append(cell_config.step.snippet_ratio)
+            yield Outcome("error", None, "a test", datetime.now(UTC), 1.0)
+
+    monkeypatch.setattr(memory_prediction, "run_all", run_here)
+    cells = make_cells(["x"], str(config), {"strategy": "checkpointed,joint", "ratio": "0.1,0.3"})
+    records = list(memory_prediction.predict_cells(cells, None))
+    assert len(records) == len({record.cell_id for record in records}) == 4
+    assert len(asked) == 3

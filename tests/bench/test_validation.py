@@ -14,6 +14,7 @@ import torch.cuda._memory_viz as memory_viz
 from click.testing import CliRunner, Result
 
 from bench.cli import main
+from bench.fit import Target
 from bench.measure import memory_cuda, memory_prediction, memory_validation
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome
@@ -142,9 +143,9 @@ def test_both_kinds_are_kept_and_judged(
     exit_code: int,
 ) -> None:
     monkeypatch.setattr(memory_validation, "validation_cells", lambda config, assignments: [None])
-    monkeypatch.setattr(memory_validation, "present_target", lambda: None)
+    monkeypatch.setattr(memory_validation, "present_target", lambda: Target.of_size(2**30))
     both = [(predicted, measured(predicted, factor))]
-    monkeypatch.setattr(memory_validation, "both_ways", lambda cells, target: iter(both))
+    monkeypatch.setattr(memory_validation, "both_ways", lambda cells, target, known: iter(both))
     result = validate("--store", tmp_path)
     assert result.exit_code == exit_code, result.output
     assert "backpropagate" in result.stdout
@@ -157,8 +158,8 @@ def test_a_cell_that_fails_fails_the_command(
     tree = measured(predicted, 1.0).to_tree() | {"status": "error", "failure": {"message": "its process died"}}
     both = [(predicted, Record.model_validate(tree))]
     monkeypatch.setattr(memory_validation, "validation_cells", lambda config, assignments: [None])
-    monkeypatch.setattr(memory_validation, "present_target", lambda: None)
-    monkeypatch.setattr(memory_validation, "both_ways", lambda cells, target: iter(both))
+    monkeypatch.setattr(memory_validation, "present_target", lambda: Target.of_size(2**30))
+    monkeypatch.setattr(memory_validation, "both_ways", lambda cells, target, known: iter(both))
     result = validate("--store", tmp_path)
     assert result.exit_code == 3
     assert "its process died" in result.stdout
@@ -192,6 +193,9 @@ def test_a_cell_is_predicted_and_measured_for_the_same_device(
     assert (first.kind, second.kind) == ("predicted", "measured")
     assert "--device predict --hardware h100_sxm_80g" in first.command
     assert len(pairs([first, second])) == 1
+    # What is known is not run again.
+    monkeypatch.setattr(memory_validation, "measure_cells", lambda cells: pytest.fail("measured again"))
+    assert list(memory_validation.both_ways([cell], target, pairs([first, second]))) == [(first, second)]
 
 
 def _environment() -> Any:
