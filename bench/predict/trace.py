@@ -55,6 +55,7 @@ from etad.data.batch import Batch
 from etad.gradients import GradientSums
 from etad.infer import Detecting
 from etad.models.etad import Etad
+from etad.models.roi_align import choose_form
 from etad.optimizers import StoredAdam
 from etad.placement import Placement
 from etad.proposals import dense_grid, sample_proposals
@@ -461,7 +462,8 @@ def trace_training(config: Config, classes: int = 200, rules: Rules | None = Non
         rules: the device; None: the CPU.
         shortcut: trace identical encoder calls once (see repetition.py). The events are the same without, only slower.
     """
-    session = _Session(value_free(config), classes, rules or cpu(), shortcut)
+    traced = with_chosen_form(value_free(config), rules or cpu(), proposal_count(config))
+    session = _Session(traced, classes, rules or cpu(), shortcut)
     model, recorder = session.model.train(), session.recorder
     optimizer = build_optimizer(model, config, session.placement)
     if config.efficiency.optimizer == "published":
@@ -487,7 +489,9 @@ def trace_training(config: Config, classes: int = 200, rules: Rules | None = Non
 
 def trace_inference(config: Config, classes: int = 200, rules: Rules | None = None, shortcut: bool = True) -> Trace:
     """Trace the detection of one batch, which judges all proposals. Arguments are those of ``trace_training``."""
-    session = _Session(value_free(config), classes, rules or cpu(), shortcut)
+    proposals = len(dense_grid(config.data.length, config.model.detector.max_duration))
+    traced = with_chosen_form(value_free(config), rules or cpu(), proposals)
+    session = _Session(traced, classes, rules or cpu(), shortcut)
     recorder = session.recorder
     detecting = Detecting(session.model, session.config, placement=session.placement)
     setup = tuple(recorder.events)
@@ -571,6 +575,13 @@ def value_free(config: Config) -> Config:
     model = config.model.model_copy(update={"encoder": encoder})
     efficiency = config.efficiency.model_copy(update={"compile": False, "cuda_graphs": False})
     return config.model_copy(update={"step": step, "model": model, "efficiency": efficiency})
+
+
+def with_chosen_form(config: Config, rules: Rules, proposals: int) -> Config:
+    """Return the experiment with the form of RoIAlign that ``auto`` takes on the device, not on the tracing CPU."""
+    device_type = "cpu" if rules.name == "cpu" else "cuda"
+    form = choose_form(config.efficiency.roi_align, device_type, proposals, config.data.length)
+    return config.model_copy(update={"efficiency": config.efficiency.model_copy(update={"roi_align": form})})
 
 
 def proposal_count(config: Config) -> int:

@@ -12,6 +12,7 @@ from etad.config import Config, load_config
 from etad.losses import KEEP_DRAWS, detector_losses, make_targets
 from etad.models.checkpoints import ENCODER_PREFIX
 from etad.models.etad import Etad, encode_snippets
+from etad.placement import Placement
 from etad.seeding import stream
 from etad.step import TrainingStep
 from tests.reference_inputs import fill, uniform
@@ -73,7 +74,7 @@ def test_encoder_forward(model: Etad) -> None:
     frames = (uniform("frames", (1, 2, 3, 16, 112, 112)) * 255).to(torch.uint8)
     assert model.feature_extractor is not None
     with torch.no_grad():
-        features = encode_snippets(model.feature_extractor, frames, chunk=2)
+        features = encode_snippets(model.feature_extractor, frames, 2, Placement(frames.device))
     assert np.abs(features.numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
