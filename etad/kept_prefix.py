@@ -1,6 +1,7 @@
 """Output of an encoder's frozen stages, kept from the encode phase until the backward pass needs it again."""
 
 from collections.abc import Iterator
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,12 +18,27 @@ class KeptPrefix:
         wanted: numbers of the snippets, int64 ``[B, n]`` on the CPU, distinct in each row.
         placement: moves what is kept.
         on_host: keep it in host memory instead of on the device.
+        drawn: the draw, if that is what is wanted.
+
+    Attributes:
+        drawn: as given; None where the draw comes later, and so every snippet is kept.
     """
 
-    def __init__(self, wanted: Tensor, placement: Placement, on_host: bool) -> None:
+    def __init__(self, wanted: Tensor, placement: Placement, on_host: bool, drawn: Tensor | None = None) -> None:
+        self.drawn = drawn
         self._places = {snippet: place for place, snippet in enumerate(_pairs(wanted))}
         self._placement, self._on_host = placement, on_host
         self._kept: Tensor | None = None
+
+    @classmethod
+    def of_drawn(cls, drawn: Tensor, placement: Placement, on_host: bool) -> Self:
+        """Return one for snippets that are drawn already."""
+        return cls(drawn, placement, on_host, drawn)
+
+    @classmethod
+    def of_every_snippet(cls, videos: int, snippets: int, placement: Placement, on_host: bool) -> Self:
+        """Return one for a draw that the features decide on."""
+        return cls(torch.arange(snippets).expand(videos, -1), placement, on_host)
 
     def keep(self, snippets: range, output: Tensor) -> None:
         """Keep what is wanted of ``output``, ``[B * n, ...]``: that of n snippets of every video, in order."""
@@ -39,11 +55,6 @@ class KeptPrefix:
         """Return the output for the snippets ``drawn``, int64 ``[B, n]`` on the CPU, as ``[B * n, ...]``."""
         assert self._kept is not None
         return self._placement.gather(self._kept, (self._places[snippet] for snippet in _pairs(drawn)))
-
-
-def every_snippet(videos: int, snippets: int) -> Tensor:
-    """Return the numbers of all snippets of every video, ``[B, N]``: for draws that the features decide on."""
-    return torch.arange(snippets).expand(videos, -1)
 
 
 def _pairs(numbers: Tensor) -> Iterator[tuple[int, int]]:

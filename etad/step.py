@@ -35,7 +35,7 @@ from torch.utils.checkpoint import checkpoint
 from etad.config import Config, StepConfig
 from etad.data.batch import Batch
 from etad.gradients import GradientSums
-from etad.kept_prefix import KeptPrefix, every_snippet
+from etad.kept_prefix import KeptPrefix
 from etad.losses import KEEP_DRAWS, Losses, Total, classifier_loss, detector_losses, make_targets
 from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.encoders import Part
@@ -175,13 +175,13 @@ class TrainingStep:
     def __call__(self, batch: Batch, streams: Streams) -> StepResult:
         """Train on one batch; what of it is not on the model's device is moved there, all at once or chunk by chunk."""
         batch = batch.to(self._device, with_input=not self._frames_on_host)
-        prefix, drawn = self._plan_prefix(batch, streams)
+        prefix = self._plan_prefix(batch, streams)
         features = self._encode(batch.input_, prefix)
         losses, proposals, gradient = self._detect(features.detach(), batch, streams)
         self._update(Phase.UPDATE_DETECTOR)
         snippets = 0
         if gradient is not None:
-            snippets = self._train_encoder(batch.input_, features, gradient, streams, prefix, drawn)
+            snippets = self._train_encoder(batch.input_, features, gradient, streams, prefix)
         if snippets:
             self._update(Phase.UPDATE_ENCODER)
         terms = losses.detached()
@@ -195,17 +195,18 @@ class TrainingStep:
             snippet_ratio=snippets / self._length,
         )
 
-    def _plan_prefix(self, batch: Batch, streams: Streams) -> tuple[KeptPrefix | None, Tensor | None]:
-        """Return where the frozen stages' output is to be kept, and the draw of snippets if it is made for that."""
+    def _plan_prefix(self, batch: Batch, streams: Streams) -> KeptPrefix | None:
+        """Return where the frozen stages' output is to be kept, with the draw of snippets if that can be made now."""
         count = 0 if self._encoder is None else self._snippet_count(batch.input_.shape[1])
         if self._frozen_prefix == "recomputed" or not count:
-            return None, None
+            return None
+        on_host = self._frozen_prefix == "offloaded"
         videos, snippets = batch.input_.shape[:2]
-        drawn, wanted = None, every_snippet(videos, snippets)
-        if not self.keeps_every_snippet:
-            nothing = torch.empty(videos, 0, snippets)
-            drawn = wanted = sample_snippets(self.config.snippet_sampler, count, nothing, nothing, streams("snippets"))
-        return KeptPrefix(wanted, self._placement, on_host=self._frozen_prefix == "offloaded"), drawn
+        if self.keeps_every_snippet:
+            return KeptPrefix.of_every_snippet(videos, snippets, self._placement, on_host)
+        nothing = torch.empty(videos, 0, snippets)
+        drawn = sample_snippets(self.config.snippet_sampler, count, nothing, nothing, streams("snippets"))
+        return KeptPrefix.of_drawn(drawn, self._placement, on_host)
 
     def _encode(self, input_: Tensor, prefix: KeptPrefix | None) -> Tensor:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""
@@ -254,13 +255,7 @@ class TrainingStep:
             return losses, proposals.shape[1], gradient
 
     def _train_encoder(
-        self,
-        frames: Tensor,
-        features: Tensor,
-        gradient: Tensor,
-        streams: Streams,
-        prefix: KeptPrefix | None,
-        drawn: Tensor | None,
+        self, frames: Tensor, features: Tensor, gradient: Tensor, streams: Streams, prefix: KeptPrefix | None
     ) -> int:
         """Push the kept gradient through the encoder; return the snippets per video that it reached."""
         with announced(self._listeners, Phase.BACKPROPAGATE):
@@ -270,6 +265,7 @@ class TrainingStep:
                 return frames.shape[1]
             count = self._snippet_count(frames.shape[1])
             if count:
+                drawn = None if prefix is None else prefix.drawn
                 if drawn is None:
                     sampler = self.config.snippet_sampler
                     drawn = sample_snippets(sampler, count, features, gradient, streams("snippets"))

@@ -72,7 +72,11 @@ class Etad(nn.Module):
 
 
 def encode_snippets(
-    encoder: Encoder, frames: Tensor, chunk: int, placement: Placement, prefix: KeptPrefix | None = None
+    encoder: Encoder,
+    frames: Tensor,
+    chunk: int,
+    placement: Placement | None = None,
+    prefix: KeptPrefix | None = None,
 ) -> Tensor:
     """Encode every snippet of a batch, ``chunk`` snippets of each video at once.
 
@@ -80,13 +84,13 @@ def encode_snippets(
         encoder: maps clips ``[K, 3, T, H, W]`` to ``[K, channels]``.
         frames: uint8 ``[B, N, 3, T, H, W]``; frames on the host are moved to the device chunk by chunk.
         chunk: snippets per video and call; the last chunk may be smaller.
-        placement: moves frames.
+        placement: moves frames to the device; None: they are there.
         prefix: gets what the frozen stages make of the snippets; None: it is not kept.
 
     Returns:
         float32 features ``[B, channels, N]``.
     """
-    parts = []
+    parts, placement = [], placement or Placement(frames.device)
     for start in range(0, frames.shape[1], chunk):
         part = placement.clips(frames, slice(start, start + chunk))
         if prefix is None:
