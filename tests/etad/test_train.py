@@ -99,6 +99,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(config: Config, whole: Pa
     assert len(read_checkpoint(tmp_path / CHECKPOINT)["epochs_s"]) == 2
 
 
+@pytest.mark.parametrize("optimizer", ["fused", "offloaded", "int8"])
+def test_an_interrupted_run_with_another_optimizer_ends_with_the_same_weights(
+    config: Config, whole: Path, tmp_path: Path, optimizer: str
+) -> None:
+    efficiency = config.efficiency.model_copy(update={"optimizer": optimizer})
+    formed = config.model_copy(update={"efficiency": efficiency})
+    train(formed, train_dataset(formed), tmp_path / "whole", ALONE)
+    with pytest.raises(KeyboardInterrupt):
+        train(formed, train_dataset(formed), tmp_path / "stopped", ALONE, [StopAt(5)])
+    torch.rand(7)
+    train(formed, train_dataset(formed), tmp_path / "stopped", ALONE)
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    # Its state is not that of the published optimizer.
+    with pytest.raises(ConfigError, match=r"efficiency\.optimizer"):
+        train(formed, train_dataset(formed), whole, ALONE)
+
+
 def test_a_killed_run_ends_with_the_same_weights(config_path: Path, tmp_path: Path) -> None:
     def command(folder: Path) -> list[str]:
         arguments = ["train", "-c", str(config_path), "-o", str(folder), "--device", "cpu", "--set", "train.epochs=30"]
