@@ -93,7 +93,7 @@ class DataConfig(Section):
     augment_on: Literal["host", "device"] = "host"
     """Where training frames are cropped and augmented: by the host, or by the device they are sent to."""
     decoded: Path | None = None
-    """Folder to keep decoded, resized frames in: a video is decoded once, whatever the epochs and runs. None: nowhere."""
+    """Folder to keep decoded, resized frames in: a video is decoded once for all epochs and runs. None: nowhere."""
     workers: NonNegative = 0
 
     @model_validator(mode="after")
@@ -192,7 +192,7 @@ class EfficiencyConfig(Section):
     """published: torchvision's operator. matrix, gather: the same linear map along time. projected: the linear layers
     behind it are applied first, per bin and position. auto: the fastest for device and size."""
     linear: Literal["published", "onednn"] = "published"
-    """Linear layers of the proposal heads in float32 on a CPU: by torch's default, or by oneDNN. Elsewhere no effect."""
+    """Linear layers of the proposal heads in float32 on a CPU: by torch's default or by oneDNN; else no effect."""
     frozen_prefix: Literal["recomputed", "kept", "offloaded"] = "recomputed"
     """Output of the frozen stages for the drawn snippets: computed again for the backward pass (published), kept on the
     device from the encode phase, or kept in host memory. The snippet samplers fps, dpp and gradient draw only after
@@ -286,6 +286,8 @@ class Config(Section):
         if 2 * detector.boundary_bins > detector.bins:
             raise ValueError("model.detector.boundary_bins may be at most half of model.detector.bins")
         efficiency = self.efficiency
+        if efficiency.frames_on == "host" and self.data.augment_on == "device":
+            raise ValueError("efficiency.frames_on is host, so data.augment_on cannot be device; change one of them")
         if not self.model.encoder.norm_eval and (efficiency.fold_norm or efficiency.frozen_prefix != "recomputed"):
             raise ValueError(
                 "efficiency.fold_norm and frozen_prefix need model.encoder.norm_eval: with statistics of the chunk, "

@@ -14,18 +14,25 @@ from etad.errors import ConfigError
 from etad.runs import parts
 from etad.train import CHECKPOINT
 from etad.train import train as train_model
-from etad.variants import settings_without_effect
+from etad.variants import VARIANTS, settings_without_effect, with_variant
 
 
 @click.command()
 @config_option(required=True)
 @set_option
 @click.option("--out", "-o", type=click.Path(path_type=Path, file_okay=False), help="Run folder. Default: runs/NAME.")
+@click.option("--variant", type=click.Choice(list(VARIANTS)), help="Form of the computation, instead of efficiency.*.")
 @device_option
 @seed_option
 @gpus_option
 def train(
-    config: str, assignments: tuple[str, ...], out: Path | None, device: str, seed: int | None, gpus: int
+    config: str,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    variant: str | None,
+    device: str,
+    seed: int | None,
+    gpus: int,
 ) -> None:
     """Train a detector. Started again, a run goes on where it stopped.
 
@@ -33,6 +40,8 @@ def train(
     Several processes: --gpus N, or start this command with torchrun.
     """
     experiment = load_config(config, with_seed(assignments, seed))
+    if variant is not None:
+        experiment = with_variant(experiment, variant)
     folder = out or Path("runs") / experiment.name
     if gpus > 1 and not is_launched():
         _check(experiment, device, gpus)

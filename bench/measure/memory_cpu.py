@@ -23,6 +23,7 @@ from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome, run_all
 from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
 from bench.measure.process_memory import host_rss_peak_bytes
+from bench.meters.ranges import PhaseRanges
 from bench.predict.allocator import MIB
 from bench.predict.memory import predict_memory
 from bench.predict.trace import INFERENCE, fake_batch
@@ -33,7 +34,7 @@ from etad.errors import DeviceError
 from etad.infer import Detecting
 from etad.models.etad import Etad
 from etad.seeding import stream
-from etad.step import Phase, TrainingStep
+from etad.step import TrainingStep
 from etad.train import build_optimizer
 
 METHOD = "torch profiler, CPU allocator"
@@ -117,7 +118,7 @@ def run_steps(config: Config, inference: bool) -> None:
                 del batch
         return
     model.train()
-    step = TrainingStep(model, build_optimizer(model, config), config, [_MarkPhases()])
+    step = TrainingStep(model, build_optimizer(model, config), config, [PhaseRanges(MARK, nvtx=False)])
     # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
     step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
     for _ in range(2):
@@ -210,19 +211,6 @@ def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: dict[str, A
         for phase, size_bytes in step.phases.items():
             phases.setdefault(phase, {})[f"{name}_step_requested_peak_bytes"] = _bytes(size_bytes)
     return Record(status="ok", metrics=metrics, phases=phases, **facts)
-
-
-class _MarkPhases:
-    """A step's listener: marks phases for the profiler."""
-
-    def begin(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
-        self._range = record_function(f"{MARK}{phase}")
-        self._range.__enter__()
-
-    def end(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
-        self._range.__exit__(None, None, None)
 
 
 def _peak(alive: Sequence[tuple[float, int]], begin: float, end: float) -> int:
