@@ -1,6 +1,6 @@
 """``etad-bench accuracy``: train, infer and score, over seeds and ratios, and compare with the published figure."""
 
-import sys
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def accuracy(
         if record is None:
             note(f"{cell.name}: {name}")
             folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
-            command = " ".join(["etad-bench", *sys.argv[1:]])
+            command = _command(config, assignments, cell, from_checkpoint, predictions)
             record = measure_accuracy(cell, folder, world, command, entry, checked)
             results.write(record)
             for text in record.warnings:
@@ -106,6 +106,18 @@ def _cells(
         for ratio in values
         for seed in range(base.train.seed, base.train.seed + seeds)
     }
+
+
+def _command(
+    config: str, assignments: tuple[str, ...], cell: Config, from_checkpoint: Path | None, predictions: Path | None
+) -> str:
+    """Return the command line that repeats this cell alone."""
+    settings = [*assignments, f"step.snippet_ratio={cell.step.snippet_ratio}", f"train.seed={cell.train.seed}"]
+    line = ["etad-bench", "accuracy", "--config", config]
+    line += [part for setting in settings for part in ("--set", setting)]
+    line += [] if from_checkpoint is None else ["--from-checkpoint", str(from_checkpoint)]
+    line += [] if predictions is None else ["--predictions", str(predictions)]
+    return shlex.join(line)
 
 
 def _cell_id(cell: Config, entry: Entry) -> str:
