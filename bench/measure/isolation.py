@@ -52,7 +52,8 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, timeout_s: fl
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(sender, function, arguments), daemon=True)
+    # Not a daemon, since those may not have children of their own, such as workers that load data.
+    child = context.Process(target=_answer, args=(sender, function, arguments), daemon=False)
     started_at, begun = datetime.now(UTC), time.perf_counter()
     child.start()
     # With our copy of the sending end closed, the death of the child ends the waiting.

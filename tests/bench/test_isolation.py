@@ -40,6 +40,18 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def run_a_child() -> int | None:
+    child = multiprocessing.get_context("spawn").Process(target=leave)
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def test_the_process_may_have_children() -> None:
+    # Workers that load data are such children.
+    assert run_isolated(run_a_child, timeout_s=60).value == 7
+
+
 def test_a_result_comes_back_from_another_process() -> None:
     outcome = run_isolated(process_id, timeout_s=60)
     assert (outcome.status, outcome.message) == ("ok", "")
