@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import emit, output_option
 from bench.report.compare import FORMS, Form
 from etad.files import write_text
 
@@ -22,7 +23,7 @@ from etad.files import write_text
 @click.option("--strict", is_flag=True, help="What is missing or inconclusive fails, too.")
 @click.option("--all", "everything", is_flag=True, help="Also list what is unchanged.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@output_option
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file besides.")
 def compare(
     base: Path,
@@ -49,10 +50,7 @@ def compare(
 
     compared = compare_records(load_base(base), load_records(head), load_gates(gates_file), across_devices, ignore)
     text = format_compared(compared, form, everything)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     if junit is not None:
         write_text(junit, junit_xml(compared, strict) + "\n")
     raise SystemExit(compared.exit_code(strict))

@@ -9,11 +9,11 @@ from typing import Any
 import click
 import pandas as pd
 
-from bench.cli.options import config_option, note, run_option, set_option
+from bench.cli.options import config_option, emit, note, run_option, set_option
 from etad.config import load_config
 from etad.evaluation import Evaluation, format_table
 from etad.false_positives import format_profile
-from etad.files import write_json, write_text
+from etad.files import write_json
 from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
 from etad.scoring import Score, Submission, mean_record
 
@@ -67,10 +67,7 @@ def evaluate(
             write_json(folder / EVALUATION, record)
         write_json(run / EVALUATION, summary)
     text = json.dumps(summary, indent=1) if form == "json" else _as_text(scored, summary, per_class, errors)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
 
 
 def _as_text(scored: Sequence[Score], summary: dict[str, Any], per_class: bool, errors: bool) -> str:

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import knob_options, note, set_option
+from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
 from bench.hardware import list_profiles, load_profile
 from bench.measure.cells import make_cells, split
 from bench.report.tables import FORMATS, Format
-from etad.files import write_text
 from etad.progress import progress
 
 
@@ -31,8 +30,8 @@ from etad.progress import progress
 )
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+@output_option
+@store_option
 def forecast(
     config: str,
     inference: bool,
@@ -68,8 +67,6 @@ def forecast(
         for record in records:
             ResultStore(store).write(record)
     text = format_forecast(records, [option for option, value in given.items() if value is not None], form)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
+    if output is not None:
         note(f"wrote {output}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import note
+from bench.cli.options import emit, note, output_option
 from bench.report.compare import FORMS, Form
 from etad.files import write_text
 from etad.progress import progress
@@ -32,7 +32,7 @@ from etad.progress import progress
 @click.option("--strict", is_flag=True, help="What is missing or inconclusive fails, too.")
 @click.option("--all", "everything", is_flag=True, help="Also list what is unchanged.")
 @click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@output_option
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file besides.")
 @click.option(
     "--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in, base/ and head/."
@@ -76,10 +76,7 @@ def gate(
                 ResultStore(store / name).write(record)
     compared = compare_records(found.base, found.head, gates)
     text = format_compared(compared, form, everything)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     if junit is not None:
         write_text(junit, junit_xml(compared, strict) + "\n")
     raise SystemExit(compared.exit_code(strict))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bench.cli import FAILED
-from bench.cli.options import knob_options, note, set_option
+from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
 from bench.hardware import load_profile
 from bench.measure.cells import Cell, make_cells
 from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
-from etad.files import write_text
 from etad.progress import progress
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ Device = Literal["auto", "predict", "cpu", "cuda"]
 )
 @click.option("--published", is_flag=True, help="Show the published memory figures below the table.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+@output_option
+@store_option
 def memory(
     config: str,
     inference: bool,
@@ -104,10 +103,7 @@ def memory(
     text = format_memory(records, [option for option, value in given.items() if value is not None], form)
     if published and form in ("table", "md"):
         text += f"\n\n{format_published()}"
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     failed = [record for record in records if record.status in ("error", "timeout")]
     if failed:
         note(f"{len(failed)} of {len(records)} cells failed")

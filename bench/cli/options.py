@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bench.measure.cells import KNOBS
+from etad.files import write_text
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -19,6 +20,12 @@ gpus_option: Decorator = click.option(
 seed_option: Decorator = click.option("--seed", type=int, help="Seed of every random draw. Default: the config's.")
 set_option: Decorator = click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. step.snippet_ratio=0.5."
+)
+output_option: Decorator = click.option(
+    "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout."
+)
+store_option: Decorator = click.option(
+    "--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in."
 )
 run_option: Decorator = click.option(
     "--run", type=click.Path(path_type=Path, file_okay=False), help="Folder that etad-bench train wrote."
@@ -60,3 +67,11 @@ def with_seed(assignments: tuple[str, ...], seed: int | None) -> tuple[str, ...]
 def note(message: str) -> None:
     """Tell the user something, on stderr: stdout is for the artefact."""
     click.echo(f"etad-bench: {message}", err=True)
+
+
+def emit(text: str, output: Path | None) -> None:
+    """Give the artefact: on stdout, or in the file that ``--output`` names."""
+    if output is None:
+        click.echo(text)
+    else:
+        write_text(output, text + "\n")

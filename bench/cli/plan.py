@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import KNOB_HELP, note, set_option
+from bench.cli.options import KNOB_HELP, emit, note, output_option, set_option, store_option
 from bench.hardware import list_profiles, load_profile
 from bench.measure.cells import KNOBS, make_cells
 from bench.report.tables import FORMATS, Format
 from etad.config import Config, Precision, load_config
 from etad.errors import ConfigError, DeviceError
-from etad.files import write_text
 from etad.progress import progress
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
 )
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+@output_option
+@store_option
 def plan(
     config: str,
     hardware: str | None,
@@ -87,10 +86,7 @@ def plan(
     if store is not None:
         for record in records:
             ResultStore(store).write(record)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
 
 
 def _recompute(choice: str | None) -> list[str]:

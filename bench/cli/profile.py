@@ -5,11 +5,10 @@ from pathlib import Path
 import click
 
 from bench.cli import FAILED
-from bench.cli.options import device_option, knob_options, note, set_option
+from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option
 from bench.measure.cells import make_cells
 from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError
-from etad.files import write_text
 
 
 @click.command()
@@ -29,7 +28,7 @@ from etad.files import write_text
 @device_option
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@output_option
 def profile(
     config: str,
     inference: bool,
@@ -69,10 +68,7 @@ def profile(
     outcome = run_isolated(profile_cell, cells[0], chosen, steps, trace, timeout_s=TIMEOUT_S)
     record = profile_record(cells[0], outcome, {"steps": steps, "device": str(chosen)})
     text = format_profile(record, top, form)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     if not record.succeeded:
         note(f"not profiled: {outcome.message}")
         raise SystemExit(FAILED)

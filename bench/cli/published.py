@@ -5,8 +5,8 @@ from typing import Literal
 
 import click
 
+from bench.cli.options import emit
 from bench.published import DATASETS, Dataset, format_figures, load_published
-from etad.files import write_text
 
 
 @click.command()
@@ -20,7 +20,4 @@ def published(dataset: Dataset | None, form: Literal["table", "json", "csv", "md
     USERLOG in a log that a user pasted; 2ND second hand.
     """
     text = format_figures(load_published(dataset), form)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)

@@ -6,14 +6,14 @@ from typing import Literal
 
 import click
 
-from bench.cli.options import note
+from bench.cli.options import note, output_option
 from etad import __version__
 from etad.files import write_text
 
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@output_option
 @click.option("--format", "form", type=click.Choice(["html", "md"]), help="Default: md for a FILE.md, otherwise html.")
 def report(results: tuple[Path, ...], output: Path | None, form: Literal["html", "md"] | None) -> None:
     """Write a report of RESULTS: folders of records, or record files.

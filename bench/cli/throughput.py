@@ -7,11 +7,10 @@ from typing import Literal, get_args
 import click
 
 from bench.cli import FAILED
-from bench.cli.options import device_option, knob_options, note, set_option
+from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option, store_option
 from bench.measure.cells import split
 from bench.report.tables import FORMATS, Format
 from etad.errors import ConfigError
-from etad.files import write_text
 from etad.progress import progress
 
 What = Literal["train", "infer", "data", "post"]
@@ -41,8 +40,8 @@ What = Literal["train", "infer", "data", "post"]
 @device_option
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep the records in.")
+@output_option
+@store_option
 @click.option("--roofline", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a PNG, SVG or PDF file.")
 def throughput(
     config: str | None,
@@ -98,10 +97,7 @@ def throughput(
         if store is not None:
             ResultStore(store).write(record)
     text = format_variants(records, form) if names else format_throughput(records, list(given), form)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     if roofline is not None:
         plot_roofline(records, roofline)
     failed = [record for record in records if not record.succeeded]

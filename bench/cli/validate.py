@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 
 from bench.cli import FAILED
-from bench.cli.options import note, set_option
+from bench.cli.options import emit, note, output_option, set_option
 from bench.report.validation import Form
-from etad.files import write_text
 from etad.progress import progress
 
 OUT_OF_TOLERANCE = 1
@@ -30,7 +29,7 @@ OUT_OF_TOLERANCE = 1
 )
 @click.option("--again", is_flag=True, help="Run cells anew that the store has both ways.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout.")
+@output_option
 def validate(
     config: str,
     assignments: tuple[str, ...],
@@ -65,10 +64,7 @@ def validate(
         different |= difference is not None
     found, failed = pairs(records), [record for record in records if not record.succeeded]
     text = format_validation(found, failed, form)
-    if output is None:
-        click.echo(text)
-    else:
-        write_text(output, text + "\n")
+    emit(text, output)
     if failed:
         note(f"{len({record.command for record in failed})} of {len(cells)} cells failed")
         raise SystemExit(FAILED)

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -91,12 +92,18 @@ def run_all(
         calls: the arguments of each call.
         workers: processes at a time. Whoever measures takes 1.
     """
-    pool = ThreadPoolExecutor(workers)
-    try:
-        # The threads only wait, each for its process.
+    with waiting_threads(workers) as pool:
         futures = [pool.submit(run_isolated, function, *arguments, timeout_s=timeout_s) for arguments in calls]
         for future in futures:
             yield future.result()
+
+
+@contextmanager
+def waiting_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads that only wait, each for its process; an exception ends all processes."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():

@@ -79,12 +79,13 @@ def calibrate(records: Sequence[Record]) -> Calibration:
         raise NothingToDoError(
             "no measured record to calibrate a forecast with; etad-bench throughput --store FOLDER makes some"
         )
-    compute, memory, launch = _fit(usable)
+    measured = [(_rows(record), _times(record)) for record in usable]
+    compute, memory, launch = _fit(measured)
     errors = []
-    for number, record in enumerate(usable):
-        others = usable[:number] + usable[number + 1 :]
+    for number, (rows, times) in enumerate(measured):
+        others = measured[:number] + measured[number + 1 :]
         if others:
-            errors.append(float(sum(_rows(record) @ _fit(others)) / sum(_times(record)) - 1))
+            errors.append(float(sum(rows @ _fit(others)) / sum(times) - 1))
     devices = tuple(sorted({record.device for record in usable}))
     return Calibration(compute, memory, launch, len(usable), devices, tuple(errors))
 
@@ -103,14 +104,14 @@ def _phases(record: Record) -> list[Metrics]:
     return [metrics for metrics in record.phases.values() if _counted(metrics)]
 
 
-def _fit(records: Sequence[Record]) -> Floats:
-    rows, times = [], []
-    for record in records:
-        least, taken = _rows(record), _times(record)
+def _fit(measured: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the factors for the least times and the times of the phases of some records."""
+    rows, ones = [], []
+    for least, taken in measured:
         heavy = taken >= LEAST_SHARE * taken.sum()
         rows.append(least[heavy] / taken[heavy, None])
-        times.append(np.ones(int(heavy.sum())))
-    factors: Floats = nnls(np.concatenate(rows), np.concatenate(times))[0]
+        ones.append(np.ones(int(heavy.sum())))
+    factors: Floats = nnls(np.concatenate(rows), np.concatenate(ones))[0]
     return factors
 
 

@@ -6,7 +6,16 @@ from bench.measure.cells import KNOBS
 from bench.published import load_published
 from bench.record import Metric, Metrics, Record
 from bench.report.settings import VARIANT, settings_of
-from bench.report.tables import Column, Format, align, format_bytes, format_records, format_value, metric_column
+from bench.report.tables import (
+    Column,
+    Format,
+    align,
+    format_bytes,
+    format_records,
+    format_value,
+    metric_column,
+    warnings_and_failures,
+)
 
 LEVELS = ("requested", "allocated", "active", "reserved")
 PUBLISHED = "published"
@@ -57,8 +66,7 @@ def _notes(records: Sequence[Record], slopes: bool) -> Iterator[str]:
         yield "a..b: between these, as cuDNN's scratch cannot be known without the GPU"
     if slopes:
         yield "slope per video: of allocated over the batch sizes of the table, by least squares"
-    yield from dict.fromkeys(warning for record in records for warning in record.warnings)
-    yield from dict.fromkeys(record.failure.message for record in records if record.failure)
+    yield from warnings_and_failures(records)
 
 
 def _report(record: Record) -> Iterator[str]:

@@ -7,7 +7,7 @@ readable units, CSV with the raw numbers and the bounds of every interval.
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -83,6 +83,12 @@ def format_records(
         lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
         return "\n".join([*lines, *(["", *(f"- {note}" for note in below)] if below else [])])
     return "\n".join([*align([header, *rows]), *below])
+
+
+def warnings_and_failures(records: Sequence[Record]) -> Iterator[str]:
+    """Yield what records warn of and why some have no result, each line once."""
+    yield from dict.fromkeys(warning for record in records for warning in record.warnings)
+    yield from dict.fromkeys(record.failure.message for record in records if record.failure)
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:

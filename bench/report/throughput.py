@@ -5,7 +5,16 @@ from collections.abc import Iterator, Sequence
 from bench.measure.cells import ENCODER_KNOBS, HOST_KNOBS, KNOBS, TRAINING_KNOBS
 from bench.record import Metric, Metrics, Record
 from bench.report.memory import PUBLISHED, setting
-from bench.report.tables import Column, Format, Value, align, format_bytes, format_records, metric_column
+from bench.report.tables import (
+    Column,
+    Format,
+    Value,
+    align,
+    format_bytes,
+    format_records,
+    metric_column,
+    warnings_and_failures,
+)
 from bench.report.units import format_number, format_seconds
 
 WHAT = {
@@ -47,8 +56,7 @@ def format_throughput(records: Sequence[Record], options: Sequence[str], form: F
 
 def _notes(records: Sequence[Record]) -> Iterator[str]:
     yield "step: median over the rounds after warm-up; interval: bootstrap of the median"
-    yield from dict.fromkeys(warning for record in records for warning in record.warnings)
-    yield from dict.fromkeys(record.failure.message for record in records if record.failure)
+    yield from warnings_and_failures(records)
 
 
 def _report(record: Record) -> Iterator[str]:

@@ -1,12 +1,11 @@
 """Running the cells of a sweep: what is there already stays, each cell has its own process, every end is a record."""
 
-import multiprocessing
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from bench.environment import Environment, collect_environment
-from bench.measure.isolation import Outcome, run_isolated, usable_cores
+from bench.measure.isolation import Outcome, run_isolated, usable_cores, waiting_threads
 from bench.record import Failure, Record, Status, read_record
 from bench.store import ResultStore
 from bench.sweep.cells import SweepCell
@@ -195,22 +194,13 @@ def _run_group(
         record = run_one(cell, folder, environment)
         return cell, record
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        # The threads only wait, each for its process.
+    with waiting_threads(workers) as pool:
         for future in as_completed([pool.submit(run, cell) for cell in cells]):
             cell, record = future.result()
             store.write(record)
             with speaking:
                 listener.end(cell, record)
             yield cell, record
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.kill()
-        raise
-    finally:
-        pool.shutdown()
 
 
 def _in_child(cell: SweepCell, folder: Path) -> Record:
