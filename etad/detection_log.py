@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from etad.postprocess import Detections
+from etad.detections import Detections
 
 
 class DetectionLog:

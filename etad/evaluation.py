@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from etad.detections import BoolArray, Detections, FloatArray, IntArray
 from etad.errors import NothingToDoError
-from etad.postprocess import BoolArray, Detections, FloatArray, IntArray
 
 GroundTruth = Mapping[str, tuple[FloatArray, IntArray]]
 """Video id -> true segments in seconds ``[G, 2]`` and their class numbers ``[G]``."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from etad.detections import BoolArray, Detections, FloatArray, IntArray
 from etad.evaluation import (
     FlatDetections,
     FlatGroundTruth,
@@ -21,7 +22,6 @@ from etad.evaluation import (
     pairs_in_same_video,
     pairwise_tiou,
 )
-from etad.postprocess import BoolArray, Detections, FloatArray, IntArray
 
 CATEGORIES = ("true_positive", "double_detection", "wrong_label", "localisation", "confusion", "background")
 """Double detection: reaches the threshold on its own class, but the action is matched already. Wrong label: reaches it

@@ -10,29 +10,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from etad.class_scores import ClassScores, read_class_scores
 from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, load
 from etad.data.raw_clips import gather_clips
 from etad.detection_log import DetectionLog
+from etad.detections import AGNOSTIC_CLASSES, Detections, RawDetections
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.etad import Etad, encode_snippets
 from etad.placement import Placement
-from etad.postprocess import (
-    AGNOSTIC_CLASSES,
-    ClassScores,
-    Detections,
-    RawDetections,
-    read_class_scores,
-    submission,
-    to_detections,
-)
+from etad.postprocess import to_detections
 from etad.progress import progress
 from etad.proposals import dense_grid
 from etad.step import AUTOCAST_DTYPE, Listener, Phase, announced
+from etad.submissions import submission
 
 
 @dataclass(frozen=True)

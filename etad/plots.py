@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from etad.data.videos import decode, probe
+from etad.detections import Detections
 from etad.files import replace_atomically
-from etad.postprocess import Detections
 
 THUMBNAILS = 8
 THUMBNAIL_HEIGHT = 120

@@ -11,9 +11,10 @@ import numpy as np
 from etad.config import Config
 from etad.data.annotations import Annotations, load_annotations, load_blocked
 from etad.data.dataset import GroundTruth, ground_truth
+from etad.detections import AGNOSTIC_CLASSES, Detections
 from etad.evaluation import Evaluation, evaluate
 from etad.false_positives import FalsePositives, false_positives
-from etad.postprocess import AGNOSTIC_CLASSES, Detections, load_submission, parse_submission
+from etad.submissions import load_submission, parse_submission
 
 
 @dataclass(frozen=True)

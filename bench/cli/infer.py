@@ -13,6 +13,7 @@ from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.annotations import load_annotations
 from etad.data.videos import list_videos
+from etad.detections import AGNOSTIC_CLASSES
 from etad.distributed import World, join_world
 from etad.errors import NothingToDoError
 from etad.files import write_json
@@ -20,8 +21,8 @@ from etad.infer import PlainVideos, infer_test_set
 from etad.infer import infer as infer_videos
 from etad.models.etad import Etad
 from etad.plots import plot_timeline
-from etad.postprocess import AGNOSTIC_CLASSES, submission
 from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
+from etad.submissions import submission
 
 
 @click.command()

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from bench.record import Metric, Metrics
+from etad.class_scores import ClassScores, read_class_scores
 from etad.config import Config
 from etad.data import videos as video_files
 from etad.data.annotations import Video, load_annotations, load_blocked
@@ -20,7 +21,6 @@ from etad.data.dataset import VideoDataset, test_dataset, train_dataset
 from etad.data.features import FeatureStore
 from etad.data.synthetic_mark import synthetic_text
 from etad.errors import DataError
-from etad.postprocess import ClassScores, read_class_scores
 from etad.progress import progress
 
 DURATION_TOLERANCE = 0.05

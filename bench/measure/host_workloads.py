@@ -10,13 +10,15 @@ import torch
 from bench.measure.memory_cpu import CLASSES
 from bench.measure.workload import Amounts
 from bench.meters.clock import Stopwatch
+from etad.class_scores import ClassScores
 from etad.config import Config
 from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
 from etad.data.raw_clips import gather_clips
+from etad.detections import RawDetections
 from etad.errors import DataError
-from etad.postprocess import ClassScores, RawDetections, to_detections
+from etad.postprocess import to_detections
 from etad.proposals import dense_grid
 from etad.seeding import stream
 

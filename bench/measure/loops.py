@@ -23,8 +23,9 @@ from bench.meters.clock import HostClock, Round, Stopwatch
 from bench.record import Failure, Record
 from bench.statistics import stability
 from etad.config import Config
+from etad.detections import Detections
 from etad.evaluation import ACTIVITYNET_TIOU, GroundTruth, mean_average_precision
-from etad.postprocess import Detections, soft_nms
+from etad.soft_nms import soft_nms
 
 Floats = NDArray[np.float64]
 FORMS = ("loop", "vectorised")
@@ -52,7 +53,7 @@ class LoopRow:
 def soft_nms_loop(
     segments: Sequence[tuple[float, float]], scores: Sequence[float], sigma: float, max_segments: int
 ) -> tuple[list[int], list[float]]:
-    """Gaussian soft-NMS; see :func:`etad.postprocess.soft_nms`. Returns the kept candidates and their scores."""
+    """Gaussian soft-NMS; see :func:`etad.soft_nms.soft_nms`. Returns the kept candidates and their scores."""
     live = dict(enumerate(scores))
     kept: list[int] = []
     kept_scores: list[float] = []

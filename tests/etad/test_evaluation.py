@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etad.class_scores import read_class_scores
+from etad.detections import Detections
 from etad.errors import NothingToDoError
 from etad.evaluation import (
     ACTIVITYNET_TIOU,
@@ -20,7 +22,7 @@ from etad.evaluation import (
     mean_average_precision,
 )
 from etad.false_positives import CATEGORIES, false_positives, format_profile
-from etad.postprocess import Detections, read_class_scores, read_submission
+from etad.submissions import read_submission
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "postprocess.npz"
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -8,11 +8,11 @@ import torch
 from etad.config import Config, load_config
 from etad.data import dataset as data
 from etad.detection_log import DetectionLog
+from etad.detections import Detections
 from etad.distributed import World
 from etad.errors import ConfigError
 from etad.infer import PlainVideos, infer
 from etad.models.etad import Etad
-from etad.postprocess import Detections
 from tests.etad.make_videos import write_sound, write_video
 from tests.etad.small_runs import write_small_set
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
+from etad.class_scores import read_class_scores
 from etad.config import Config, load_config
 from etad.data.annotations import Action, Video
 from etad.data.dataset import test_dataset as open_test_set
@@ -23,7 +24,6 @@ from etad.data.synthetic_features import (
 )
 from etad.data.synthetic_mark import MARK, synthetic_text
 from etad.errors import ConfigError, DataError
-from etad.postprocess import read_class_scores
 
 CLASSES = ("dance", "jump", "run")
 VIDEO = Video("v", "training", 100.0, None, (Action(20.0, 50.0, "run"), Action(60.0, 80.0, "dance")))
