@@ -269,6 +269,9 @@ def _environment_of(checkout: Checkout) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(checkout.folder), str(checkout.folder / "src")]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
+        # As keep_freed_memory of etad/host_memory.py, which a revision or another project may not have.
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": "-1",
         # Plugins take longer to load than benchmarks to run, and xdist would switch the benchmarks off.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }

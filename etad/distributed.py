@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from etad.errors import DeviceError
+from etad.host_memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,31 @@ def join_world(device: str = "auto") -> Iterator[World]:
         DeviceError: a GPU was asked for and there is none (of that number).
     """
     size, rank, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
-    chosen = choose_device(device, local if size > 1 else None)
     if size == 1:
-        yield World(0, 1, chosen)
+        yield alone(device)
         return
-    if chosen.type == "cuda":
+    chosen = choose_device(device, local)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    else:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield World(rank, size, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def alone(device: str = "auto") -> World:
+    """Return the world of a single process; see :func:`join_world`.
+
+    Raises:
+        DeviceError: as there.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    return World(0, 1, chosen)
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:

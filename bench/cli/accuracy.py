@@ -13,7 +13,7 @@ from bench.record import Record, cell_id
 from bench.report.accuracy import as_json, as_markdown, plot_over_ratio
 from bench.store import ResultStore
 from etad.config import Config, load_config
-from etad.distributed import World, choose_device
+from etad.distributed import alone
 from etad.errors import DataError
 
 
@@ -65,7 +65,7 @@ def accuracy(
     entry.check(base)
     out = out or Path("runs") / base.name
     results = ResultStore(store or out / "results")
-    world = World(0, 1, choose_device(device))
+    world = alone(device)
     cells = _cells(config, assignments, ratios, seeds, base)
     found = {name: results.find(_cell_id(cell, entry)) for name, cell in cells.items()}
     checked, told = None, set[str]()

@@ -37,6 +37,13 @@ What = Literal["train", "infer", "data", "post"]
 @click.option("--min-time", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds to time for.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Rounds to time, at least.")
 @click.option("--max-time", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds, at most.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Processes that time and rounds are divided among; --variants take turns in one.",
+)
 @device_option
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -52,6 +59,7 @@ def throughput(
     min_time: float,
     rounds: int,
     max_time: float,
+    processes: int,
     device: str,
     assignments: tuple[str, ...],
     form: Format,
@@ -78,7 +86,7 @@ def throughput(
     choose_device(device)
     if roofline is not None:
         check_target(roofline)
-    limits = Limits(min_time, rounds, max_time)
+    limits = Limits(min_time, rounds, max_time, processes)
     given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
     names = [] if variants is None else split("variants", variants)
     cells = throughput_cells(config or "quickstart", given, assignments, what, device, real_data)

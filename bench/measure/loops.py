@@ -25,6 +25,7 @@ from bench.statistics import stability
 from etad.config import Config
 from etad.detections import Detections
 from etad.evaluation import ACTIVITYNET_TIOU, GroundTruth, mean_average_precision
+from etad.host_memory import keep_freed_memory
 from etad.soft_nms import soft_nms
 
 Floats = NDArray[np.float64]
@@ -160,6 +161,7 @@ LOOP_ROWS = (
 
 def time_loops(row: LoopRow, config: Config, limits: Limits) -> tuple[list[list[Round]], float]:
     """Time both forms in turn, and return the largest difference of their results; called in a process of its own."""
+    keep_freed_memory()
     forms = row.make(config)
     loop, vectorised = (form() for form in forms)
     rounds = take_rounds(forms, [Stopwatch(HostClock()) for _ in forms], limits)

@@ -1,13 +1,17 @@
-"""How long a cell takes: a pass for time alone, in a process of its own, and what its arithmetic says about that time.
+"""How long a cell takes: a pass for time alone, in processes of its own, and what its arithmetic says about that time.
 
 Rounds of one call each are taken until enough of them lie behind the warm-up, which is found in the samples, not
 assumed. The batch is random and on the device from the start, the weights are initial ones; time depends on neither.
+It does depend on the process (where its memory lies, what else the machine does meanwhile), so there are several, one
+after the other, and their rounds are put together.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 import torch
@@ -31,6 +35,7 @@ from bench.report.units import format_seconds
 from bench.statistics import bootstrap_interval, median, median_absolute_deviation, stability, warmup_rounds
 from etad.config import Config
 from etad.distributed import choose_device
+from etad.host_memory import keep_freed_memory
 from etad.step import AUTOCAST_DTYPE
 
 SUITE = "throughput"
@@ -53,11 +58,20 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: when both are met, in seconds and rounds after the warm-up, or when ``max_time_s`` is over."""
+    """When to stop: when both are met, in seconds and rounds after the warm-up, or when ``max_time_s`` is over.
+
+    They are of all ``processes`` together.
+    """
 
     min_time_s: float = 5.0
     rounds: int = 10
     max_time_s: float = 120.0
+    processes: int = 1
+
+    def of_one_process(self) -> "Limits":
+        """Return the share of each process."""
+        count = self.processes
+        return Limits(self.min_time_s / count, math.ceil(self.rounds / count), self.max_time_s / count)
 
     def reached(self, rounds: Sequence[Round], elapsed_s: float) -> bool:
         """Say whether these rounds are enough."""
@@ -75,12 +89,13 @@ class Timing:
     """What a cell's process returns.
 
     Attributes:
-        rounds: all of them, warm-up included.
+        rounds: all of them, warm-up first.
         amounts: what one round works through.
         roof: what the device can do, measured for a CPU, from a data sheet for a GPU.
         method: how time was taken.
         listening_s: what telling of one phase costs.
         device: the GPU's name; None: the CPU.
+        warm: how many rounds are warm-up; None: as many as the samples show.
     """
 
     rounds: tuple[Round, ...]
@@ -89,6 +104,28 @@ class Timing:
     method: str
     listening_s: float
     device: str | None
+    warm: int | None = None
+
+    @property
+    def warmup(self) -> Sequence[Round]:
+        """The rounds that are warm-up."""
+        return self.rounds[: len(self.rounds) - len(self.counted)]
+
+    @property
+    def counted(self) -> Sequence[Round]:
+        """The rounds after the warm-up."""
+        return counted_rounds(self.rounds) if self.warm is None else self.rounds[self.warm :]
+
+
+def pooled(timings: Sequence[Timing]) -> Timing:
+    """Put the timings of several processes together, round by round: what differs between them is scatter, no drift."""
+    warmup = [one for timing in timings for one in timing.warmup]
+    rounds = [one for turn in zip_longest(*(timing.counted for timing in timings)) for one in turn if one is not None]
+    first = timings[0]
+    # Whatever else runs on the machine only ever lowers what is reached.
+    roof = functools.reduce(Roof.best, (timing.roof for timing in timings))
+    method = first.method if len(timings) == 1 else f"{first.method}; {len(timings)} processes"
+    return replace(first, rounds=(*warmup, *rounds), roof=roof, method=method, warm=len(warmup))
 
 
 @dataclass(frozen=True)
@@ -141,7 +178,7 @@ def expected_duration(cells: Sequence[Cell], what: What, device_name: str, limit
     rate = USUAL_SHARE * matmul_flops_per_s(torch.device("cpu"), torch.float32, GEMM_SIZE // 2)
     steps_s = [_flops(cell.config, what) / rate for cell in cells]
     total_s = sum(
-        max(min(limits.rounds * step_s, limits.max_time_s), limits.min_time_s, LEAST_ROUNDS * step_s)
+        max(min(limits.rounds * step_s, limits.max_time_s), limits.min_time_s, limits.processes * LEAST_ROUNDS * step_s)
         for step_s in steps_s
     )
     if total_s < LONG_S:
@@ -192,6 +229,8 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
         UserError: there is no such device, or the data that is asked for cannot be used.
     """
     device = choose_device(device_name)
+    if device.type == "cpu":
+        keep_freed_memory()
     clock = clock_of(device)
     roof = measure_roof(device, config)
     watch = Stopwatch(clock)
@@ -206,6 +245,25 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
         listening_s=listening_s(clock),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
     )
+
+
+def time_in_processes(config: Config, what: What, device_name: str, limits: Limits, real_data: bool) -> Outcome[Timing]:
+    """Time one cell in ``limits.processes`` processes, one after the other; the first that fails ends it.
+
+    Raises:
+        UserError: as :func:`time_cell`.
+    """
+    call = (config, what, device_name, limits.of_one_process(), real_data)
+    outcomes: list[Outcome[Timing]] = []
+    for outcome in run_all(time_cell, [call] * limits.processes, TIMEOUT_S):
+        outcomes.append(outcome)
+        if outcome.value is None:
+            break
+    timings = [outcome.value for outcome in outcomes if outcome.value is not None]
+    duration_s = sum(outcome.duration_s for outcome in outcomes)
+    last, started_at = outcomes[-1], outcomes[0].started_at
+    value = None if last.value is None else pooled(timings)
+    return Outcome(last.status, value, last.message, started_at, duration_s)
 
 
 def workload_of(
@@ -304,8 +362,8 @@ def measure_cells(
         UserError: as :func:`time_cell`.
     """
     environment = collect_environment()
-    calls = [(cell.config, what, device_name, limits, real_data) for cell in cells]
-    for cell, outcome in zip(cells, run_all(time_cell, calls, TIMEOUT_S), strict=True):
+    for cell in cells:
+        outcome = time_in_processes(cell.config, what, device_name, limits, real_data)
         counts = None
         if outcome.value is not None and what in ("train", "infer"):
             counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
@@ -350,7 +408,7 @@ def throughput_record(
     }
     if found is None:
         return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
-    rounds = counted_rounds(found.rounds)
+    rounds = found.counted
     metrics = time_metrics(found) | roof_metrics(found.roof)
     findings = {"stability.step_s": str(stability([one.duration_s for one in rounds]))}
     if counts is not None:
@@ -404,9 +462,9 @@ def sampled(samples: Sequence[float], unit: str, method: str) -> Metric:
 
 def time_metrics(found: Timing) -> Metrics:
     """Return durations and rates."""
-    rounds = counted_rounds(found.rounds)
+    rounds = found.counted
     durations = [one.duration_s for one in rounds]
-    warm = [one.duration_s for one in found.rounds[: len(found.rounds) - len(rounds)]]
+    warm = [one.duration_s for one in found.warmup]
     step = sampled(durations, "s", f"{found.method}; median of {len(rounds)} rounds after warm-up")
     metrics = {
         "step_s": step,
@@ -536,7 +594,7 @@ def bound_finding(found: Timing, counts: Counts) -> dict[str, str]:
     cost = counts.total
     if cost is None:
         return {}
-    rounds = counted_rounds(found.rounds)
+    rounds = found.counted
     bound, evidence = what_bounds(
         median([one.duration_s for one in rounds]),
         least_times(cost.total_flops, cost.moved_bytes, cost.operators, found.roof),

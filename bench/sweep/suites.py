@@ -24,7 +24,7 @@ from bench.measure.throughput import Limits, count_cell, gpu_name, throughput_re
 from bench.record import Kind, Record
 from bench.validation import MEASURED_FOLDER, standing
 from etad.config import Config, Positive, PositiveFloat, Section
-from etad.distributed import World, choose_device
+from etad.distributed import alone
 from etad.errors import DataError
 
 
@@ -203,7 +203,7 @@ class Throughput:
     def arguments(self, options: ThroughputOptions) -> list[str]:
         """See :class:`Suite`."""
         limits = ["--min-time", f"{options.min_time_s:g}", "--rounds", str(options.rounds)]
-        limits += ["--max-time", f"{options.max_time_s:g}"]
+        limits += ["--max-time", f"{options.max_time_s:g}", "--processes", "1"]
         real = ["--real-data"] if options.real_data else []
         return ["--what", options.what, "--device", options.device, *limits, *real]
 
@@ -245,7 +245,7 @@ class Accuracy:
 
     def run(self, cell: Cell, options: AccuracyOptions, folder: Path) -> Record:
         """See :class:`Suite`."""
-        return measure_accuracy(cell.config, folder, World(0, 1, choose_device(options.device)), cell.command)
+        return measure_accuracy(cell.config, folder, alone(options.device), cell.command)
 
 
 SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "accuracy": Accuracy()}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from bench.measure.throughput import (
     expected_duration,
     gpu_name,
     measure_roof,
+    pooled,
     take_rounds,
     throughput_cells,
     throughput_record,
@@ -41,6 +43,7 @@ from bench.predict.trace import proposal_count
 from bench.record import Metric, Record, check
 from bench.report.variants import format_variants
 from bench.store import ResultStore
+from etad.config import load_config
 from etad.errors import ConfigError
 from etad.snippets import snippet_count
 from tests.bench.small_traces import VIDEOS, small
@@ -117,6 +120,30 @@ def test_several_calls_take_turns_from_both_ends() -> None:
     taken = take_rounds(calls, watches, Limits(0.0, 4, 1.0))  # type: ignore[arg-type]
     assert len(taken[0]) == len(taken[1]) >= 4
     assert "".join(called).startswith("abbaabba")
+
+
+def test_processes_share_the_time_and_their_rounds_are_put_together() -> None:
+    assert Limits(6.0, 10, 30.0, processes=3).of_one_process() == Limits(2.0, 4, 10.0)
+    fast = replace(timing(roof=Roof(1e12, 1e9, 2e-6, "made up")), rounds=tuple(rounds_of(9.0, 1.0, 1.1, 1.0)))
+    slow = replace(timing(roof=Roof(1e11, 1e10, 1e-6, "made up")), rounds=tuple(rounds_of(2.0, 2.1)))
+    both = pooled([fast, slow])
+    assert [one.duration_s for one in both.warmup] == [9.0]
+    # In turn: what differs between processes must not look like a drift.
+    assert [one.duration_s for one in both.counted] == [1.0, 2.0, 1.1, 2.1, 1.0]
+    assert both.roof == Roof(1e12, 1e10, 1e-6, "made up")
+    assert "2 processes" in both.method
+    assert pooled([fast]).counted == fast.counted
+
+
+def test_the_first_process_that_fails_ends_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter(
+        Outcome(status, value, message, datetime.now(UTC), 1.0)  # type: ignore[arg-type]
+        for status, value, message in (("ok", timing(), ""), ("error", None, "died"), ("ok", timing(), ""))
+    )
+    monkeypatch.setattr(throughput_module, "run_all", lambda function, calls, timeout_s: (next(ends) for _ in calls))
+    outcome = throughput_module.time_in_processes(load_config("quickstart"), "train", "cpu", Limits(processes=3), False)
+    assert (outcome.status, outcome.value, outcome.message, outcome.duration_s) == ("error", None, "died", 2.0)
+    assert len(list(ends)) == 1
 
 
 # Records ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,26 @@
+"""Keeping freed host memory for the next tensor, which makes a step on a CPU faster and its time repeat.
+
+By default the C library returns every large tensor to the system when it is freed. The next one then gets fresh pages,
+which the system has to find and to clear: thousands of page faults a step, and how many depends on where the process's
+memory happens to lie. On two cores of an AMD EPYC that was up to a third of a training step.
+"""
+
+import ctypes
+
+# Names and values of <malloc.h>.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, from now on; its memory then stays at the largest it ever needed.
+
+    Returns:
+        Whether the C library can be told so; only glibc can.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):  # no C library of that kind: macOS, musl, Windows
+        return False
+    # No allocation is a mapping of its own, and the top of the heap is never given back.
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
