@@ -48,23 +48,52 @@ def to_detections(
         views = [_filtered(view) for view in views]
     segments_s = np.concatenate([view.segments_in_seconds() for view in views])
     scores = np.concatenate([view.scores.astype(np.float64) for view in views])
-
+    labels = None
     if config.classes == "snippet":
-        labels, label_scores = _snippet_labels(views, config.classes_per_segment)
-        kept, kept_scores, kept_labels = soft_nms_per_class(
+        candidate_labels, label_scores = _snippet_labels(views, config.classes_per_segment)
+        kept, scores, labels = soft_nms_per_class(
             segments_s,
             scores[:, None] * label_scores,
-            labels,
+            candidate_labels,
             config.soft_nms_sigma,
             config.max_segments * config.classes_per_segment,
             config.min_score,
         )
-        return Detections(_clipped(segments_s[kept], duration_s), kept_scores, kept_labels)
+    else:
+        kept, scores = soft_nms(segments_s, scores, config.soft_nms_sigma, config.max_segments, config.min_score)
+    return kept_detections(video_id, segments_s[kept], scores, labels, duration_s, config, class_scores)
 
-    kept, kept_scores = soft_nms(segments_s, scores, config.soft_nms_sigma, config.max_segments, config.min_score)
-    kept_segments = _clipped(segments_s[kept], duration_s)
+
+def kept_detections(
+    video_id: str,
+    segments_s: FloatArray,
+    scores: FloatArray,
+    labels: IntArray | None,
+    duration_s: float,
+    config: PostprocessConfig,
+    class_scores: ClassScores | None = None,
+) -> Detections:
+    """Turn what soft-NMS kept of a video into its detections: clip it, and give it the video's classes.
+
+    Args:
+        video_id: names the video in ``class_scores``.
+        segments_s: as kept, ``[n, 2]``, by descending score.
+        scores: decayed, ``[n]``.
+        labels: class numbers ``[n]`` with ``classes: snippet``; None in the other modes.
+        duration_s: of the video.
+        config: section ``postprocess`` of the experiment.
+        class_scores: video-level scores; needed by ``classes: external`` and unused otherwise.
+
+    Raises:
+        DataError: the video has no class scores.
+        ValueError: they were not passed.
+    """
+    # As published: a start is not cut at the end of the video, nor an end at its start.
+    segments_s = np.stack([np.maximum(segments_s[:, 0], 0.0), np.minimum(segments_s[:, 1], duration_s)], axis=1)
     if config.classes == "agnostic":
-        return Detections(kept_segments, kept_scores, np.zeros(len(kept), dtype=np.int64))
+        labels = np.zeros(len(scores), dtype=np.int64)
+    if labels is not None:
+        return Detections(segments_s, scores, labels)
     if class_scores is None:
         raise ValueError("postprocess.classes is 'external', which needs class_scores")
     of_video = class_scores.of(video_id)
@@ -72,9 +101,9 @@ def to_detections(
     # A file with one class a video scores all others 0: those would only add detections of score 0.
     best = best[of_video[best] != 0]
     return Detections(
-        np.repeat(kept_segments, len(best), axis=0),
-        (kept_scores[:, None] * of_video[best]).ravel(),
-        np.tile(best, len(kept)).astype(np.int64),
+        np.repeat(segments_s, len(best), axis=0),
+        (scores[:, None] * of_video[best]).ravel(),
+        np.tile(best, len(scores)).astype(np.int64),
     )
 
 
@@ -112,7 +141,7 @@ def filter_by_boundaries(
         keep: ``[K]``.
     """
     start_ok, end_ok = boundary_mask(start, end)
-    positions = np.clip((segments * len(start)).astype(np.int64), 0, len(start) - 1)
+    positions = np.clip(segments * len(start), 0, len(start) - 1).astype(np.int64)
     keep: BoolArray = start_ok[positions[:, 0]] & end_ok[positions[:, 1]]
     return keep
 
@@ -148,8 +177,3 @@ def _segment_class_scores(view: RawDetections) -> FloatArray:
     np.cumsum(view.snippet_classes, axis=0, dtype=np.float64, out=running[1:])
     means: FloatArray = (running[past] - running[first]) / (past - first)[:, None]
     return means
-
-
-def _clipped(segments_s: FloatArray, duration_s: float) -> FloatArray:
-    # As published: a start is not cut at the end of the video, nor an end at its start.
-    return np.stack([np.maximum(segments_s[:, 0], 0.0), np.minimum(segments_s[:, 1], duration_s)], axis=1)

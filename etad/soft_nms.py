@@ -4,6 +4,12 @@ import numpy as np
 
 from etad.detections import FloatArray, IntArray
 
+LEAST_LENGTH = float(np.finfo(np.float64).tiny)
+"""Only segments of no or negative length reach a union below this; their overlap is 0."""
+
+LEAST_EXPONENT = -700.0
+"""exp of it is not 0 yet, so that a candidate that is out, at minus infinity, stays there."""
+
 
 def soft_nms(
     segments: FloatArray, scores: FloatArray, sigma: float, max_segments: int, min_score: float = 0.0
@@ -38,11 +44,11 @@ def soft_nms(
         np.maximum(overlap, 0.0, out=overlap)
         union = length + length[best]
         union -= overlap
-        # Only segments of no or negative length reach a union this small; their overlap is 0.
-        np.maximum(union, np.finfo(np.float64).tiny, out=union)
+        np.maximum(union, LEAST_LENGTH, out=union)
         overlap /= union
         np.square(overlap, out=overlap)
         overlap *= -1.0 / sigma
+        np.maximum(overlap, LEAST_EXPONENT, out=overlap)
         live *= np.exp(overlap, out=overlap)
         live[best] = -np.inf
     return kept, kept_scores

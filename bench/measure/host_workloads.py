@@ -10,6 +10,7 @@ import torch
 from bench.measure.memory_cpu import CLASSES
 from bench.measure.workload import Amounts
 from bench.meters.clock import Stopwatch
+from etad.batched_postprocess import RawTensors
 from etad.class_scores import ClassScores
 from etad.config import Config
 from etad.data import transforms, videos
@@ -18,11 +19,12 @@ from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
 from etad.data.raw_clips import gather_clips
 from etad.detections import RawDetections
 from etad.errors import DataError
-from etad.postprocess import to_detections
+from etad.infer import postprocess
 from etad.proposals import dense_grid
 from etad.seeding import stream
 
 DATA_WAIT = "data_wait"
+CPU = torch.device("cpu")
 ACTIONS = 2
 """Actions of a made-up video; their boundaries and classes stand out as a trained network's would."""
 
@@ -32,7 +34,7 @@ class RealBatches:
 
     Args:
         config: the experiment.
-        device: where the batches go.
+        device: where the batches go; with ``efficiency.frames_on: host`` their frames wait in pinned host memory.
         watch: is told how long each was waited for, its transfer included.
 
     Raises:
@@ -48,7 +50,7 @@ class RealBatches:
     def __call__(self) -> Batch:
         """Wait for the next batch."""
         self._watch.begin(DATA_WAIT)
-        batch = next(self._batches).to(self._device)
+        batch = next(self._batches).to(self._device, with_input=self._config.efficiency.frames_on == "device")
         self._watch.end(DATA_WAIT)
         return batch
 
@@ -116,26 +118,32 @@ class DataLoading:
 
 
 class Postprocessing:
-    """Calling it turns the raw outputs of a batch into detections: boundary filter, soft-NMS, classes.
+    """Calling it turns the raw outputs of a batch into detections, as inference does on that device.
 
-    The outputs are made up, one view a video, all proposals judged: scores are high near :data:`ACTIONS` true segments
-    and low, but never 0, elsewhere.
+    Boundary filter, soft-NMS and classes. The outputs are made up, one view a video, all proposals judged: scores are
+    high near :data:`ACTIONS` true segments and low, but never 0, elsewhere.
+
+    Args:
+        config: the experiment.
+        watch: is told when the detections are begun and ended.
+        device: where the network left its outputs.
     """
 
-    def __init__(self, config: Config, watch: Stopwatch) -> None:
+    def __init__(self, config: Config, watch: Stopwatch, device: torch.device = CPU) -> None:
         self._config, self._watch = config.postprocess, watch
         random = np.random.default_rng(0)
-        self._views = [random_detections(config, random) for _ in range(config.train.batch)]
-        rows = {str(number): random.random(CLASSES) for number in range(len(self._views))}
+        names = [str(number) for number in range(config.train.batch)]
+        raw = {name: random_detections(config, random) for name in names}
+        self._videos = {name: [RawTensors.on_device(one, device)] for name, one in raw.items()}
+        self._durations_s = {name: one.duration_s for name, one in raw.items()}
+        rows = {name: random.random(CLASSES) for name in names}
         self._class_scores = ClassScores(Path("random"), tuple(map(str, range(CLASSES))), rows)
-        proposals = sum(len(view.scores) for view in self._views)
-        self.amounts = Amounts(videos=len(self._views), proposals=proposals)
+        self.amounts = Amounts(videos=len(raw), proposals=sum(len(one.scores) for one in raw.values()))
 
     def __call__(self) -> None:
         """Post-process the batch."""
         self._watch.begin("detections")
-        for number, view in enumerate(self._views):
-            to_detections(str(number), [view], view.duration_s, self._config, self._class_scores)
+        postprocess(self._videos, self._durations_s, self._config, self._class_scores)
         self._watch.end("detections")
 
 

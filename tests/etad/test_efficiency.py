@@ -280,8 +280,8 @@ def test_fast_detection_finds_the_same() -> None:
         torch.manual_seed(0)
         found.append(Detecting(Etad(config, classes=2), config)(batch_of(config)))
     for one, same in zip(*found, strict=True):
-        torch.testing.assert_close(torch.from_numpy(same.scores), torch.from_numpy(one.scores))
-        torch.testing.assert_close(torch.from_numpy(same.segments), torch.from_numpy(one.segments))
+        torch.testing.assert_close(same.scores, one.scores)
+        torch.testing.assert_close(same.segments, one.segments)
 
 
 def test_the_detector_can_stay_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

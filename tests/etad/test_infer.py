@@ -1,10 +1,13 @@
 """Inference: the published route from features to detections, windows of a video joined, plain videos listed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from etad import infer as infer_module
+from etad.batched_postprocess import batched_detections
 from etad.config import Config, load_config
 from etad.data import dataset as data
 from etad.detection_log import DetectionLog
@@ -102,6 +105,33 @@ def test_windows_of_a_video_are_joined(config: Config) -> None:
     assert list(found) == [video.id for video in videos.videos]
     # Something is found in the second window too, in the video's own seconds.
     assert any(detections.segments_s.max() > 9.0 for detections in found.values())
+
+
+def test_videos_are_post_processed_together_once_they_are_complete(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = config.resolved()
+    raw["data"]["window"] = {"overlap": 0.5}
+    # A video has two or three windows, so that some begin in one batch and end in the next.
+    raw["train"]["batch"] = 4
+    windowed = Config.model_validate(raw)
+    videos, model = data.test_dataset(windowed), model_of(windowed)
+    expected = infer(model, videos, windowed, ALONE)
+    groups: list[list[str]] = []
+
+    def on_the_device(waiting: Any, *others: Any) -> dict[str, Detections]:
+        groups.append(list(waiting))
+        return batched_detections(waiting, *others)
+
+    monkeypatch.setattr(infer_module, "postprocess", on_the_device)
+    found = infer(model, videos, windowed, ALONE)
+    assert [video_id for group in groups for video_id in group] == list(found) == list(expected)
+    assert len(groups) == -(-len(videos) // 4)
+    assert any(len(group) > 1 for group in groups)
+    for video_id, one in expected.items():
+        assert found[video_id].labels.tolist() == one.labels.tolist()
+        assert found[video_id].segments_s.tolist() == one.segments_s.tolist()
+        assert abs(found[video_id].scores - one.scores).max() < 1e-12
 
 
 def test_two_processes_share_the_videos(config: Config) -> None:

@@ -2,41 +2,21 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etad.class_scores import ClassScores
 from etad.config import PostprocessConfig
 from etad.detections import RawDetections
 from etad.errors import DataError
 from etad.postprocess import boundary_mask, filter_by_boundaries, to_detections
 from tests.etad.candidates import candidates
+from tests.etad.raw_outputs import scores_of, view
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "postprocess.npz"
 REFERENCE_CLASSES = ("class0", "class1", "class2")
-
-
-def view(segments: Any, scores: Any, positions: int = 8, **changes: Any) -> RawDetections:
-    """A view of 10 s whose boundary maps let every position through."""
-    values: dict[str, Any] = {
-        "segments": np.array(segments, dtype=np.float32).reshape(-1, 2),
-        "scores": np.array(scores, dtype=np.float32),
-        "start": np.ones(positions, dtype=np.float32),
-        "end": np.ones(positions, dtype=np.float32),
-        "snippet_classes": None,
-        "start_s": 0.0,
-        "duration_s": 10.0,
-    }
-    return RawDetections(**(values | changes))
-
-
-def scores_of(video_id: str, *values: float) -> ClassScores:
-    classes = tuple(f"class{number}" for number in range(len(values)))
-    return ClassScores(Path("scores.json"), classes, {video_id: np.array(values)})
 
 
 # --- the published path ---
@@ -60,7 +40,7 @@ def test_published_detections_are_reproduced(number: int) -> None:
         duration_s=duration_s,
     )
 
-    found = to_detections("a", [raw], duration_s, PostprocessConfig(), scores_of("a", *reference["class_scores"]))
+    found = to_detections("a", [raw], duration_s, PostprocessConfig(), scores_of(*reference["class_scores"]))
 
     np.testing.assert_allclose(found.segments_s, reference["segments"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.scores, reference["scores"], rtol=0, atol=1e-6)
@@ -75,7 +55,7 @@ def test_segments_are_clipped_to_the_video_after_nms() -> None:
 
 
 def test_classes_that_a_video_does_not_have_give_no_detections() -> None:
-    found = to_detections("a", [view([[0.1, 0.4]], [0.9])], 10.0, PostprocessConfig(), scores_of("a", 0.0, 0.5, 0.0))
+    found = to_detections("a", [view([[0.1, 0.4]], [0.9])], 10.0, PostprocessConfig(), scores_of(0.0, 0.5, 0.0))
     assert found.labels.tolist() == [1]
 
 
@@ -166,7 +146,7 @@ def test_detections_keep_what_they_promise(
     classes = np.random.default_rng(0).dirichlet(np.ones(4), size=8)
     raw = view(np.array(segments) / 10, scores, snippet_classes=classes)
     config = PostprocessConfig.model_validate({"classes": mode, "max_segments": limit})
-    found = to_detections("a", [raw], 10.0, config, scores_of("a", 0.1, 0.4, 0.3, 0.2))
+    found = to_detections("a", [raw], 10.0, config, scores_of(0.1, 0.4, 0.3, 0.2))
     per_segment = 1 if mode == "agnostic" else 2
     assert 0 < len(found) <= limit * per_segment
     assert found.segments_s.shape == (len(found), 2)

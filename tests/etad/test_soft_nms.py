@@ -54,6 +54,14 @@ def test_soft_nms_leaves_segments_without_length_alone() -> None:
     assert decayed.tolist() == [0.9, 0.8, 0.7, 0.6]
 
 
+def test_a_sharp_decay_keeps_nothing_twice() -> None:
+    # exp(-1 / sigma) is 0, and 0 times minus infinity would be no number.
+    indices, decayed = soft_nms(np.array([[0.0, 1.0]] * 3), np.array([0.9, 0.8, 0.7]), 1e-4, 3)
+    assert indices.tolist() == [0, 1, 2]
+    assert decayed[0] == 0.9
+    assert (decayed[1:] < 1e-300).all()
+
+
 def test_soft_nms_of_nothing_is_nothing() -> None:
     indices, decayed = soft_nms(np.zeros((0, 2)), np.zeros(0), 0.35, 10)
     assert len(indices) == len(decayed) == 0
