@@ -17,6 +17,10 @@ from etad.errors import NothingToDoError
 
 UNSTEADY = ("drifting", "throttled")
 """Stability verdicts under which a difference says nothing."""
+CALIBRATION = {"memory_bandwidth_bytes_per_s": "memory bandwidth", "peak_flops_per_s": "peak"}
+"""What a timing's record says of the machine at that time."""
+SAME_MACHINE = 0.2
+"""Relative change of a calibration up to which it was the same machine."""
 
 REGRESSED = 1
 MOST_NAMED = 8
@@ -156,8 +160,10 @@ def _compare_pair(base: Record, head: Record, cell: str, gates: Gates, across_de
             if not same_speed:
                 reason = f"BASE ran with {threads[0]} threads, HEAD with {threads[1]}; --across-devices compares them"
                 found = replace(found, verdict="incomparable", reason=reason)
-            elif found.verdict in ("improved", "regressed") and (unsteady := _unsteady(name, base, head)):
-                found = replace(found, verdict="inconclusive", reason=unsteady)
+            elif found.verdict in ("improved", "regressed") and (
+                doubt := _unsteady(name, base, head) or _another_machine(base, head)
+            ):
+                found = replace(found, verdict="inconclusive", reason=doubt)
         yield found
 
 
@@ -186,3 +192,17 @@ def _unsteady(name: str, base: Record, head: Record) -> str:
         if finding.startswith(UNSTEADY):
             return f"{side} was {finding}"
     return ""
+
+
+def _another_machine(base: Record, head: Record) -> str:
+    """Say that the machine itself was faster or slower, as a virtual one is when its cores move."""
+    for name, words in CALIBRATION.items():
+        before, after = (_value(record, name) for record in (base, head))
+        if before and after and abs(after / before - 1) > SAME_MACHINE:
+            return f"the machine itself differed: its {words} was {after / before:.2f} times that of BASE"
+    return ""
+
+
+def _value(record: Record, name: str) -> float | None:
+    metric = record.metrics.get(name)
+    return None if metric is None else metric.value

@@ -44,6 +44,12 @@ What = Literal["train", "infer", "data", "post"]
     show_default=True,
     help="Processes that time and rounds are divided among; --variants take turns in one.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of the CPU. One repeats best: with more, a virtual machine's time depends on which cores it gets.  "
+    "[default: all cores]",
+)
 @device_option
 @set_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -60,6 +66,7 @@ def throughput(
     rounds: int,
     max_time: float,
     processes: int,
+    threads: int | None,
     device: str,
     assignments: tuple[str, ...],
     form: Format,
@@ -75,6 +82,7 @@ def throughput(
     and --rounds rounds behind the warm-up, or after --max-time.
     """
     # torch is slow to import, and --help does not need it.
+    from bench.measure.isolation import use_threads
     from bench.measure.targets import compare_cells, compare_targets, count_targets
     from bench.measure.throughput import Limits, expected_duration, measure_cells, throughput_cells
     from bench.report.roofline import check_target, plot_roofline
@@ -84,12 +92,14 @@ def throughput(
     from etad.distributed import choose_device
 
     choose_device(device)
+    if threads is not None:
+        use_threads(threads)
     if roofline is not None:
         check_target(roofline)
     limits = Limits(min_time, rounds, max_time, processes)
     given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
     names = [] if variants is None else split("variants", variants)
-    cells = throughput_cells(config or "quickstart", given, assignments, what, device, real_data)
+    cells = throughput_cells(config or "quickstart", given, assignments, what, device, real_data, threads)
     if names and config is None:
         refuse(given, assignments)
         found, total = compare_targets(names, device, limits), count_targets(names)

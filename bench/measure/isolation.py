@@ -113,6 +113,14 @@ def waiting_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown()
 
 
+def use_threads(count: int) -> None:
+    """Let this process, and those it starts from now on, compute with so many threads."""
+    import torch  # not everything that runs isolated needs it
+
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    torch.set_num_threads(count)
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -149,9 +149,11 @@ def throughput_cells(
     what: What,
     device_name: str,
     real_data: bool = False,
+    threads: int | None = None,
 ) -> list[Cell]:
     """Return the cells of all combinations of the comma lists; see :func:`bench.measure.cells.make_cells`."""
     command = ["etad-bench", "throughput", "--what", what, "--device", device_name]
+    command += [] if threads is None else ["--threads", str(threads)]
     command += ["--real-data"] if real_data else []
     cells = make_cells(command, name, knobs, assignments, what == "infer")
     return [

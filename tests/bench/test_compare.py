@@ -230,6 +230,24 @@ def test_an_unsteady_measurement_regresses_nothing(finding: str) -> None:
     assert (compared.exit_code(), compared.exit_code(strict=True)) == (0, 1)
 
 
+def test_a_machine_that_itself_changed_regresses_nothing() -> None:
+    def on(bandwidth: float, centre: float) -> Record:
+        steps = tuple(noise(1, centre=centre))
+        metrics = {
+            "step_s": Metric(value=float(np.median(steps)), unit="s", samples=steps),
+            "memory_bandwidth_bytes_per_s": Metric(value=bandwidth, unit="bytes/s"),
+        }
+        return record(metrics=metrics)
+
+    moved = compare_records([on(45e9, 0.5)], [on(75e9, 0.7)], load_gates())
+    assert moved.count() == {"inconclusive": 1}
+    assert (
+        moved.comparisons[0].reason == "the machine itself differed: its memory bandwidth was 1.67 times that of BASE"
+    )
+    assert compare_records([on(45e9, 0.5)], [on(47e9, 0.7)], load_gates()).count() == {"regressed": 1}
+    assert compare_records([on(45e9, 0.5)], [on(75e9, 0.5)], load_gates()).count() == {"unchanged": 1}
+
+
 # Thresholds ---------------------------------------------------------------------------------------------------------
 
 

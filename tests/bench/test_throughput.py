@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,6 +145,19 @@ def test_the_first_process_that_fails_ends_the_cell(monkeypatch: pytest.MonkeyPa
     outcome = throughput_module.time_in_processes(load_config("quickstart"), "train", "cpu", Limits(processes=3), False)
     assert (outcome.status, outcome.value, outcome.message, outcome.duration_s) == ("error", None, "died", 2.0)
     assert len(list(ends)) == 1
+
+
+def test_threads_are_those_asked_for(config: Path) -> None:
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    try:
+        (record,) = records_of(run("-c", config, *QUICK, "--threads", 1, "--format", "json"))
+        assert record.environment["torch"]["threads"] == 1
+        assert "--threads 1" in record.command
+        # Processes that start from here on know it from there.
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    finally:
+        torch.set_num_threads(before[0])
+        os.environ.pop("OMP_NUM_THREADS") if before[1] is None else os.environ.update(OMP_NUM_THREADS=before[1])
 
 
 # Records ------------------------------------------------------------------------------------------------------------
