@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import config_option, device_option, note, set_option
+from bench.cli.options import config_option, device_option, note, set_option, variant_option
 from bench.measure.accuracy import Entry, check_parts, measure_accuracy
 from bench.measure.data_check import DataCheck
 from bench.record import Record, cell_id
@@ -15,11 +15,13 @@ from bench.store import ResultStore
 from etad.config import Config, load_config
 from etad.distributed import alone
 from etad.errors import DataError
+from etad.variants import settings_without_effect, with_variant
 
 
 @click.command()
 @config_option(required=True)
 @set_option
+@variant_option
 @click.option("--ratio", "ratios", help="Snippet ratios, separated by commas. Default: the config's.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from the config's seed.")
 @click.option("--from-checkpoint", type=click.Path(path_type=Path), help="Trained weights: infer and score only.")
@@ -34,6 +36,7 @@ from etad.errors import DataError
 def accuracy(
     config: str,
     assignments: tuple[str, ...],
+    variant: str | None,
     ratios: str | None,
     seeds: int,
     from_checkpoint: Path | None,
@@ -51,7 +54,7 @@ def accuracy(
     Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
     reproduced, not reproduced, or not comparable and why.
     """
-    base = load_config(config, assignments)
+    base = _load(config, assignments, variant)
     entry = Entry(from_checkpoint, predictions)
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
@@ -66,12 +69,13 @@ def accuracy(
     out = out or Path("runs") / base.name
     results = ResultStore(store or out / "results")
     world = alone(device)
-    cells = _cells(config, assignments, ratios, seeds, base)
+    cells = _cells(config, assignments, variant, ratios, seeds, base)
     found = {name: results.find(_cell_id(cell, entry)) for name, cell in cells.items()}
     checked, told = None, set[str]()
     if entry.predictions is None and None in found.values():
         checked = check_parts(base, check_files)
-        for line in (line for check in checked for line in check.lines()):
+        lines = (line for check in checked for line in check.lines())
+        for line in (*lines, *settings_without_effect(base, world.device.type)):
             note(line)
         _refuse(checked)
         told.update(text for check in checked for text in check.warnings)
@@ -81,7 +85,7 @@ def accuracy(
         if record is None:
             note(f"{cell.name}: {name}")
             folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
-            command = _command(config, assignments, cell, from_checkpoint, predictions)
+            command = _command(config, assignments, variant, cell, from_checkpoint, predictions)
             record = measure_accuracy(cell, folder, world, command, entry, checked)
             results.write(record)
             for text in record.warnings:
@@ -94,14 +98,19 @@ def accuracy(
     click.echo(as_markdown(records) if form == "md" else as_json(records))
 
 
+def _load(config: str, assignments: Sequence[str], variant: str | None) -> Config:
+    experiment = load_config(config, assignments)
+    return experiment if variant is None else with_variant(experiment, variant)
+
+
 def _cells(
-    config: str, assignments: tuple[str, ...], ratios: str | None, seeds: int, base: Config
+    config: str, assignments: tuple[str, ...], variant: str | None, ratios: str | None, seeds: int, base: Config
 ) -> dict[str, Config]:
     """Return the config of every cell, by the name of its folder."""
     values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
     return {
-        f"ratio{ratio}-seed{seed}": load_config(
-            config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"]
+        f"ratio{ratio}-seed{seed}": _load(
+            config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"], variant
         )
         for ratio in values
         for seed in range(base.train.seed, base.train.seed + seeds)
@@ -109,12 +118,18 @@ def _cells(
 
 
 def _command(
-    config: str, assignments: tuple[str, ...], cell: Config, from_checkpoint: Path | None, predictions: Path | None
+    config: str,
+    assignments: tuple[str, ...],
+    variant: str | None,
+    cell: Config,
+    from_checkpoint: Path | None,
+    predictions: Path | None,
 ) -> str:
     """Return the command line that repeats this cell alone."""
     settings = [*assignments, f"step.snippet_ratio={cell.step.snippet_ratio}", f"train.seed={cell.train.seed}"]
     line = ["etad-bench", "accuracy", "--config", config]
     line += [part for setting in settings for part in ("--set", setting)]
+    line += [] if variant is None else ["--variant", variant]
     line += [] if from_checkpoint is None else ["--from-checkpoint", str(from_checkpoint)]
     line += [] if predictions is None else ["--predictions", str(predictions)]
     return shlex.join(line)

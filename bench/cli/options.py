@@ -8,6 +8,7 @@ import click
 
 from bench.measure.cells import KNOBS
 from etad.files import write_text
+from etad.variants import VARIANTS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -20,6 +21,9 @@ gpus_option: Decorator = click.option(
 seed_option: Decorator = click.option("--seed", type=int, help="Seed of every random draw. Default: the config's.")
 set_option: Decorator = click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. step.snippet_ratio=0.5."
+)
+variant_option: Decorator = click.option(
+    "--variant", type=click.Choice(list(VARIANTS)), help="Form of the computation, instead of efficiency.*."
 )
 output_option: Decorator = click.option(
     "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File instead of stdout."

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import config_option, device_option, gpus_option, note, seed_option, set_option, with_seed
+from bench.cli.options import (
+    config_option,
+    device_option,
+    gpus_option,
+    note,
+    seed_option,
+    set_option,
+    variant_option,
+    with_seed,
+)
 from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.dataset import train_dataset
@@ -14,14 +23,14 @@ from etad.errors import ConfigError
 from etad.runs import parts
 from etad.train import CHECKPOINT
 from etad.train import train as train_model
-from etad.variants import VARIANTS, settings_without_effect, with_variant
+from etad.variants import settings_without_effect, with_variant
 
 
 @click.command()
 @config_option(required=True)
 @set_option
 @click.option("--out", "-o", type=click.Path(path_type=Path, file_okay=False), help="Run folder. Default: runs/NAME.")
-@click.option("--variant", type=click.Choice(list(VARIANTS)), help="Form of the computation, instead of efficiency.*.")
+@variant_option
 @device_option
 @seed_option
 @gpus_option

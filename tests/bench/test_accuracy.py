@@ -17,6 +17,7 @@ from etad.config import load_config
 from etad.data.synthetic_mark import write_mark
 from etad.infer import Detecting
 from tests.etad.make_videos import write_video
+from etad.variants import VARIANTS
 from tests.etad.small_runs import write_small_set
 
 
@@ -128,6 +129,19 @@ def test_one_can_begin_with_weights_or_with_detections(finished: Path, config: P
         assert all("begun with" in str(record.metrics[key].reason) for key in absent)
         assert record.measurement[option.removeprefix("--from-").removeprefix("--")] == name
     assert len(ids) == 3
+
+
+def test_another_form_is_another_cell(finished: Path, config: Path, tmp_path: Path) -> None:
+    weights = finished / "ratio0.3-seed2023" / "checkpoint.pt"
+    arguments = ("-c", config, "--from-checkpoint", weights, "-o", tmp_path, "--device", "cpu", "--variant", "fast")
+    result = run("accuracy", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "efficiency.frozen_prefix" in result.stderr, "features need no encoder"
+    record = record_in(tmp_path / "results")
+    assert record.config["efficiency"] == VARIANTS["fast"].model_dump()
+    assert "--variant fast" in record.command
+    expected = record_in(finished / "results").metrics["average_mAP"].value
+    assert record.metrics["average_mAP"].value == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_is_odd_about_detections_is_said(finished: Path, config: Path, tmp_path: Path) -> None:
