@@ -16,8 +16,8 @@ from bench.store import ResultStore
 from etad.config import load_config
 from etad.data.synthetic_mark import write_mark
 from etad.infer import Detecting
-from tests.etad.make_videos import write_video
 from etad.variants import VARIANTS
+from tests.etad.make_videos import write_video
 from tests.etad.small_runs import write_small_set
 
 
