@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from bench.environment import collect_environment, device_slug
 from bench.measure.cells import Cell
+from bench.measure.differences import difference_metrics
 from bench.measure.host_workloads import random_detections
 from bench.measure.isolation import Outcome, run_isolated
 from bench.measure.throughput import SUITE, TIMEOUT_S, Limits, counted_rounds, sampled, shortfall, take_rounds
-from bench.measure.variants import difference_metrics, speedup
+from bench.measure.variants import speedup
 from bench.meters.clock import HostClock, Round, Stopwatch
 from bench.record import Failure, Record
 from bench.statistics import stability

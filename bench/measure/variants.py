@@ -5,16 +5,16 @@ the machine happens to all of them. The first one named is the reference.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bench.environment import collect_environment, device_slug
 from bench.measure.cells import Cell
+from bench.measure.differences import difference_metrics, differing, first_numbers
+from bench.measure.float64_gradients import METHOD, compare_in_float64
 from bench.measure.isolation import Outcome, run_isolated
 from bench.measure.memory_cpu import random_batch
 from bench.measure.throughput import (
@@ -46,25 +46,10 @@ from bench.record import Failure, Metric, Metrics, Record
 from bench.statistics import median, stability, warmup_rounds
 from etad.config import Config, parse_config
 from etad.distributed import choose_device
+from etad.host_memory import keep_freed_memory
 from etad.variants import with_variant
 
 MEMORY_LEVELS = ("allocated", "reserved")
-ENCODER = "feature_extractor."
-
-
-@dataclass
-class Numbers:
-    """What a variant computed in its first call, on the host.
-
-    Attributes:
-        features: what entered the detector, ``[B, C, T]``.
-        outputs: by name: the detector's scores ``[B, K]`` and refined segments ``[B, K, 2]``.
-        gradients: by parameter.
-    """
-
-    features: Tensor | None = None
-    outputs: dict[str, Tensor] = field(default_factory=dict)
-    gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +84,8 @@ def variant_cells(cell: Cell, names: Sequence[str]) -> dict[str, Cell]:
 def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, limits: Limits) -> Compared:
     """Time variants in turn; called in a process of its own."""
     device = choose_device(device_name)
+    if device.type == "cpu":
+        keep_freed_memory()
     clock = clock_of(device)
     roofs = {name: measure_roof(device, config) for name, config in configs.items()}
     watches = {name: Stopwatch(clock) for name in configs}
@@ -124,57 +111,6 @@ def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, 
         for name, taken in zip(configs, rounds, strict=True)
     }
     return Compared(timings, differences)
-
-
-def first_numbers(workload: Workload) -> Numbers:
-    """Call a workload once and return what it computed; for the optimizer it is a step like any other."""
-    numbers, detector = Numbers(), workload.model.base_detector
-
-    def entered(_: Any, inputs: tuple[Any, ...]) -> None:
-        numbers.features = _on_host(inputs[0])
-
-    def left(_: Any, inputs: Any, output: Any) -> None:
-        numbers.outputs = {"score": _on_host(output.scores), "segment": _on_host(output.segments)}
-
-    def before_update(*_: Any) -> None:
-        for name, parameter in workload.model.named_parameters():
-            if parameter.grad is not None:
-                numbers.gradients[name] = _on_host(parameter.grad)
-
-    with ExitStack() as hooks:
-        hooks.callback(detector.register_forward_pre_hook(entered).remove)
-        hooks.callback(detector.register_forward_hook(left).remove)
-        if workload.optimizer is not None:
-            hooks.callback(workload.optimizer.register_step_pre_hook(before_update).remove)
-        workload()
-    return numbers
-
-
-def differing(reference: Numbers, other: Numbers) -> dict[str, float]:
-    """Return how far ``other`` is from ``reference``, as metrics.
-
-    - ``feature_cosine_difference``: 1 - cosine of the features of a position, at the position where it is largest;
-    - ``score_difference``, ``segment_difference``: largest absolute difference of the detector's outputs;
-    - ``encoder_gradient_cosine_difference``, ``detector_...``: 1 - cosine of the gradient of all parameters;
-    - ``encoder_gradient_difference``, ``detector_...``: largest absolute difference over the largest gradient.
-    """
-    found = {}
-    if reference.features is not None and other.features is not None:
-        cosines = torch.cosine_similarity(reference.features.double(), other.features.double(), dim=1)
-        found["feature_cosine_difference"] = _to_one(cosines.min())
-    for name in reference.outputs.keys() & other.outputs.keys():
-        found[f"{name}_difference"] = float((reference.outputs[name] - other.outputs[name]).abs().max())
-    names = sorted(reference.gradients.keys() & other.gradients.keys())
-    for part in ("encoder", "detector"):
-        mine = [name for name in names if name.startswith(ENCODER) == (part == "encoder")]
-        if mine:
-            first, second = (
-                torch.cat([numbers.gradients[name].flatten() for name in mine]).double()
-                for numbers in (reference, other)
-            )
-            found[f"{part}_gradient_cosine_difference"] = _to_one(torch.cosine_similarity(first, second, dim=0))
-            found[f"{part}_gradient_difference"] = float((first - second).abs().max() / first.abs().max())
-    return found
 
 
 def predicted_peaks(config: Config, inference: bool) -> dict[str, int]:
@@ -205,6 +141,7 @@ def compare_variants(
     configs = {name: one.config for name, one in cells.items()}
     outcome = run_isolated(compare_cell, configs, what == "infer", device_name, limits, timeout_s=TIMEOUT_S)
     found = outcome.value
+    in_float64 = float64_metrics(configs, what, device_name) if found else {}
     for name, one in cells.items():
         facts: dict[str, Any] = {
             "kind": "measured",
@@ -223,7 +160,8 @@ def compare_variants(
             failure = Failure(message=outcome.message)
             yield Record(status=outcome.status, failure=failure, warnings=one.warnings, **facts)
             continue
-        yield variant_record(name, one, found, what, facts, limits)
+        record = variant_record(name, one, found, what, facts, limits)
+        yield record.model_copy(update={"metrics": record.metrics | in_float64.get(name, {})})
 
 
 def variant_record(name: str, cell: Cell, found: Compared, what: What, facts: dict[str, Any], limits: Limits) -> Record:
@@ -256,6 +194,22 @@ def speedup(reference: Sequence[Round], other: Sequence[Round]) -> Metric:
     return sampled(ratios, "1", "time of the reference / this time, round by round, in turn")
 
 
+def float64_metrics(configs: Mapping[str, Config], what: What, device_name: str) -> dict[str, Metrics]:
+    """Return how far gradients are from the reference's in float64, by variant, of those that train in fp32 on a CPU.
+
+    See :func:`bench.measure.float64_gradients.compare_in_float64`.
+    """
+    in_fp32 = {name: config for name, config in configs.items() if config.step.precision == "fp32"}
+    reference = next(iter(configs))
+    if what != "train" or choose_device(device_name).type != "cpu" or reference not in in_fp32 or len(in_fp32) == 1:
+        return {}
+    outcome = run_isolated(compare_in_float64, in_fp32, timeout_s=COUNTING_TIMEOUT_S)
+    if outcome.value is None:
+        unknown = Metric(value=None, unit="1", reason=f"the comparison in float64 failed: {outcome.message}")
+        return {name: {"detector_gradient_rounding": unknown} for name in in_fp32}
+    return {name: difference_metrics(differences, METHOD) for name, differences in outcome.value.items()}
+
+
 def memory_metrics(memory: Outcome[dict[str, int]]) -> Metrics:
     """Return the predicted peaks; a metric of a measured record, so their names say that they are predicted."""
     method = "predicted for a GPU of compute capability 8.0; see etad-bench memory"
@@ -268,20 +222,3 @@ def memory_metrics(memory: Outcome[dict[str, int]]) -> Metrics:
         f"predicted_{level}_peak_bytes": Metric(value=value, unit="bytes", method=method, exact=True)
         for level, value in memory.value.items()
     }
-
-
-def difference_metrics(differences: dict[str, float]) -> Metrics:
-    """Return differences to the reference as metrics; see :func:`differing`."""
-    return {
-        name: Metric(value=value, unit="1", method="first call, same weights, batch and draws as the reference")
-        for name, value in differences.items()
-    }
-
-
-def _on_host(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().clone()
-
-
-def _to_one(cosine: Tensor) -> float:
-    # Rounding may take a cosine above 1.
-    return max(1.0 - float(cosine), 0.0)

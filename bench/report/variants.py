@@ -10,7 +10,11 @@ DIFFERENCES = {
     "feature_cosine_difference": "1 - feature cosine",
     "encoder_gradient_cosine_difference": "1 - encoder gradient cosine",
     "encoder_gradient_difference": "encoder gradient error",
+    "encoder_gradient_difference_float64": "encoder gradient error in float64",
+    "encoder_gradient_rounding": "encoder gradient rounding",
     "detector_gradient_difference": "detector gradient error",
+    "detector_gradient_difference_float64": "detector gradient error in float64",
+    "detector_gradient_rounding": "detector gradient rounding",
     "score_difference": "score error",
     "result_difference": "result error",
 }
@@ -51,6 +55,15 @@ def _short_column(title: str, name: str) -> Column:
 def _notes(records: Sequence[Record]) -> Iterator[str]:
     yield "time: median of rounds that alternate between the variants; times faster: median over pairs of rounds"
     yield "predicted peak: allocated on a GPU; differences: of the first call, with the same weights, batch and draws"
+    if any("rounding" in name for record in records for name in record.metrics):
+        yield (
+            "gradient error in float64: of the form against the reference, both in float64; it is all but 0 if both "
+            "compute the same thing"
+        )
+        yield (
+            "gradient rounding: of the form in fp32 against the reference in float64; if the reference's own is as "
+            "large as a gradient error, that error is fp32's"
+        )
     for record in records:
         if "target" in record.findings:
             yield f"{_row(record)}, {record.measurement['variant']}: {record.findings['target']}"

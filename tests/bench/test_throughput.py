@@ -441,12 +441,12 @@ def test_users_mistakes_are_one_line(config: Path, tmp_path: Path) -> None:
 
 def test_variants_side_by_side(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants_module, "predicted_peaks", lambda config, inference: {"allocated": 7, "reserved": 9})
-    result = run("-c", config, *QUICK, "--variants", "published,published:bf16", "--format", "json")
-    reference, other = records_of(result)
+    result = run("-c", config, *QUICK, "--variants", "published,published:bf16,lean", "--format", "json")
+    reference, other, same = records_of(result)
     assert reference.measurement["variant"] == "published"
     assert other.config["step"]["precision"] == "bf16"  # type: ignore[index, call-overload]
     assert reference.cell_id != other.cell_id
-    assert other.command.endswith("--variants published,published:bf16")
+    assert other.command.endswith("--variants published,published:bf16,lean")
     assert reference.metrics["speedup_ratio"].value == 1.0
     ratio = other.metrics["speedup_ratio"]
     assert len(ratio.samples) >= 3
@@ -456,9 +456,25 @@ def test_variants_side_by_side(config: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert value is not None
         assert 0 < value < 0.1, name
         assert f"{name}_difference" not in reference.metrics
+    for part in ("encoder", "detector"):
+        assert same.metrics[f"{part}_gradient_difference_float64"].value < 1e-12  # type: ignore[operator]
+        assert 0 < reference.metrics[f"{part}_gradient_rounding"].value < 0.02  # type: ignore[operator]
+        assert f"{part}_gradient_rounding" not in other.metrics
     table = format_variants([reference, other], "table")
     assert "times faster" in table
+    assert "encoder gradient rounding" in table
+    assert "gradient rounding: of the form in fp32 against the reference in float64" in table
     assert "small, training step  published:bf16  ok" in table
+
+
+def test_a_comparison_in_float64_that_failed_says_why(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome("error", None, "its process was ended by SIGKILL", datetime.now(UTC), 1.0)
+    monkeypatch.setattr(variants_module, "run_isolated", lambda *_, timeout_s: outcome)
+    forms = {"published": small(), "lean": small()}
+    metrics = variants_module.float64_metrics(forms, "train", "cpu")
+    for of_form in metrics.values():
+        assert "SIGKILL" in str(of_form["detector_gradient_rounding"].reason)
+    assert list(metrics) == ["published", "lean"]
 
 
 def test_a_variant_with_impossible_settings_is_refused() -> None:
