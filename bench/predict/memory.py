@@ -7,6 +7,7 @@ Two scenarios bracket what cannot be known without the GPU, the scratch of cuDNN
 ``high`` the bound of device_rules.py. Everything else is in both. No prediction has been checked on a GPU yet.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
@@ -244,10 +245,12 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
     phase: str | None = None
     try:
         allocator.replay(trace.setup)
-        while len(steps) < MOST_STEPS and not is_steady(reserves):
+        for parts in trace.steps():
+            if len(steps) == MOST_STEPS or is_steady(reserves):
+                break
             phases: dict[str, Usage] = {}
             peaks: list[Usage] = []
-            for part in trace.first if not steps else trace.steady:
+            for part in parts:
                 phase = part.phase
                 allocator.reset_peak()
                 allocator.replay(part.events)
@@ -265,18 +268,17 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
 def compose(trace: Trace, settings: AllocatorSettings) -> Composition:
     """Find the moment in a later step at which most is allocated, and what is alive then."""
     allocator = CachingAllocator(settings)
-    allocator.replay(trace.setup)
-    for part in (*trace.first, *trace.steady):
-        allocator.replay(part.events)
+    first, second, third = itertools.islice(trace.steps(), 3)
+    before = [*trace.setup, *(event for part in (*first, *second) for event in part.events)]
+    allocator.replay(before)
     most, moment, phase = -1, 0, None
-    flat = [(part.phase, event) for part in trace.steady for event in part.events]
+    flat = [(part.phase, event) for part in third for event in part.events]
     for number, (during, event) in enumerate(flat):
         allocator.replay((event,))
         if allocator.usage.allocated_bytes > most:
             most, moment, phase = allocator.usage.allocated_bytes, number, during
-    before = [event for part in trace.first for event in part.events]
-    alive = _alive([*trace.setup, *before, *(event for _, event in flat[: moment + 1])])
-    allocations = [trace.allocations[key] for key in alive]
+    alive = _alive([*before, *(event for _, event in flat[: moment + 1])])
+    allocations = [trace.allocation(key) for key in alive]
     requested = sum(allocation.size_bytes for allocation in allocations)
     largest = sorted(allocations, key=lambda a: (-a.size_bytes, a.module, a.operator))[:TOP_TENSORS]
     return Composition(

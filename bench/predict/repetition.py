@@ -6,12 +6,13 @@ alike: so the first two are traced, and every further one repeats the second, al
 
 A call without gradient is repeated when the call returns. A call with gradient is repeated in two halves, the second of
 them when the gradient arrives; that needs the second call's backward pass to be over before the third call, which holds
-for ``sequential``. Calls of ``checkpointed`` and ``joint`` are always traced in full, as is every call whose events do
-not close (an allocation that neither the output holds nor the backward pass ends).
+for ``sequential``. Where one backward pass goes through all calls, as for ``checkpointed``, ``_OnePass`` says what is
+repeated. The one call of ``joint`` is traced in full, as is every call whose events do not close (an allocation that
+neither the output holds nor the backward pass ends).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,19 +54,31 @@ class _Call:
         return begun - ended <= {self.output} and ended - begun <= {self.output, self.gradient, self.input_}
 
 
-class RepeatedForward:
-    """Stands in for a module's ``forward``: calls it, or repeats what an earlier call allocated."""
+class NotRepeatableError(Exception):
+    """A call was repeated, and the backward pass shows that it should not have been: trace without the shortcut."""
 
-    def __init__(self, forward: Any, recorder: "Recorder") -> None:
-        self._forward, self._recorder = forward, recorder
+
+class RepeatedForward:
+    """Stands in for a module's ``forward``: calls it, or repeats what an earlier call allocated.
+
+    Args:
+        forward: what it stands in for.
+        recorder: has the events.
+        calls_in_one_pass: number of equal calls with gradient that one backward pass goes through; 0: each call has a
+            pass of its own.
+    """
+
+    def __init__(self, forward: Any, recorder: "Recorder", calls_in_one_pass: int = 0) -> None:
+        self._forward, self._recorder, self._calls_in_one_pass = forward, recorder, calls_in_one_pass
         self._calls: dict[Kind, int] = {}
         self._template: dict[Kind, _Call] = {}
         self._waiting: _Waiting | None = None
+        self._passes: dict[Kind, _OnePass] = {}
 
     @classmethod
-    def install(cls, module: nn.Module, recorder: "Recorder") -> "RepeatedForward":
+    def install(cls, module: nn.Module, recorder: "Recorder", calls_in_one_pass: int = 0) -> "RepeatedForward":
         """Put one in place of ``module.forward``."""
-        repeated = cls(module.forward, recorder)
+        repeated = cls(module.forward, recorder, calls_in_one_pass)
         module.forward = repeated
         return repeated
 
@@ -76,6 +89,10 @@ class RepeatedForward:
             return self._forward(x, *part)
         self._finish_waiting()
         kind = (recorder.phase, tuple(x.shape), x.stride(), x.dtype, torch.is_grad_enabled(), *part)
+        if self._calls_in_one_pass and torch.is_grad_enabled():
+            if kind not in self._passes:
+                self._passes[kind] = _OnePass(self._forward, recorder, self._calls_in_one_pass)
+            return self._passes[kind](x, *part)
         template = self._template.get(kind)
         if template is not None:
             return self._repeat(template, x)
@@ -86,12 +103,7 @@ class RepeatedForward:
 
     def _trace(self, kind: Kind, x: Tensor, part: tuple[Any, ...]) -> Tensor:
         recorder = self._recorder
-        begin = len(recorder.events)
-        output: Tensor = self._forward(x, *part)
-        key = recorder.key_of(output)
-        assert key is not None
-        call = _Call(key, output.shape, output.stride(), output.dtype, recorder.events[begin:])
-        call.input_ = recorder.key_of(x)
+        output, call = _traced(self._forward, recorder, x, part)
         if output.requires_grad:
             self._waiting = _Waiting(kind, call, recorder)
             output.register_hook(self._waiting.arrived)
@@ -111,6 +123,16 @@ class RepeatedForward:
             anchor = torch.empty(0, requires_grad=True)
         output: Tensor = _RepeatedCall.apply(anchor, x, self._recorder, call)
         return output
+
+
+def _traced(forward: Any, recorder: "Recorder", x: Tensor, part: tuple[Any, ...]) -> tuple[Tensor, _Call]:
+    begin = len(recorder.events)
+    output: Tensor = forward(x, *part)
+    key = recorder.key_of(output)
+    assert key is not None
+    call = _Call(key, output.shape, output.stride(), output.dtype, recorder.events[begin:])
+    call.input_ = recorder.key_of(x)
+    return output, call
 
 
 class _Waiting:
@@ -171,3 +193,159 @@ def _repeat_forward(recorder: "Recorder", call: _Call, keys: dict[int, int]) -> 
             recorder.end(keys.pop(event.key))
     assert output is not None
     return output
+
+
+class _OnePass:
+    """Equal calls that one backward pass goes through, the last call first.
+
+    The first two and the last two are traced. Each call between repeats the second one's forward pass, and when its
+    gradient arrives, what happened from the arrival of the last but one's gradient to that of the call before.
+
+    Autograd sums the gradient of a shared tensor as it goes: a call ends the sum that the call after it left, and
+    leaves one of its own. The traced calls see only each other's sums, so the sums of the last but one stand for those
+    of the calls between, under changing keys.
+    """
+
+    def __init__(self, forward: Any, recorder: "Recorder", calls: int) -> None:
+        self._forward, self._recorder, self._calls = forward, recorder, calls
+        self._number = 0
+        self._second: _Call | None = None
+        self._second_ended_at = 0
+        self._last_but_one: _Call | None = None
+        self._arrived_at = 0
+        self._between: _Between | None = None
+
+    def __call__(self, x: Tensor, *part: Any) -> Tensor:
+        self._number += 1
+        if self._second is not None and self._number < self._calls - 1:
+            return self._repeat(self._second, x)
+        output, call = _traced(self._forward, self._recorder, x, part)
+        if self._number == 2 < self._calls - 2 and call.closes():
+            self._second, self._second_ended_at = call, len(self._recorder.events)
+            output.register_hook(self._arrived_at_second)
+        elif self._second is not None and self._number == self._calls - 1:
+            self._last_but_one = call
+            output.register_hook(self._arrived_at_last_but_one)
+        return output
+
+    def repeat_backward(self, gradient: Tensor, x: Tensor | None) -> None:
+        """Do as if a call's backward pass ran, and what follows it up to the arrival of the next gradient."""
+        if self._between is None:
+            self._between = self._found(gradient)
+        else:
+            self._between.arrive(gradient, self._recorder)
+        self._between.repeat(gradient, x, self._recorder)
+
+    def _repeat(self, second: _Call, x: Tensor) -> Tensor:
+        with self._recorder.paused():
+            anchor = torch.empty(0, requires_grad=True)
+        # The true second call may have kept its input for the recomputation.
+        kept = (
+            Event(-1 if second.input_ is None else second.input_, 0)
+            not in self._recorder.events[self._second_ended_at :]
+        )
+        output: Tensor = _CallInOnePass.apply(anchor, x, self._recorder, second, self, kept)
+        return output
+
+    def _arrived_at_last_but_one(self, gradient: Tensor) -> None:
+        assert self._last_but_one is not None
+        self._arrived_at = len(self._recorder.events)
+        self._last_but_one.gradient = self._recorder.key_of(gradient)
+
+    def _arrived_at_second(self, gradient: Tensor) -> None:
+        if self._between is None:
+            raise NotRepeatableError("fewer calls than expected")
+        self._between.arrive(gradient, self._recorder)
+        self._between.settle(self._recorder)
+
+    def _found(self, gradient: Tensor) -> "_Between":
+        call, recorder = self._last_but_one, self._recorder
+        if call is None:
+            raise NotRepeatableError("fewer calls than expected")
+        events = recorder.events[self._arrived_at :]
+        coming = recorder.key_of(gradient)
+        begun = {event.key for event in events if event.size_bytes}
+        left = begun - {event.key for event in events if not event.size_bytes} - {coming}
+        sums: dict[int, int] = {}
+        fresh: list[int] = []
+        for event in events:
+            if event.size_bytes:
+                fresh += [event.key] * (event.key in left)
+            elif event.key not in begun and event.key not in (call.gradient, call.input_):
+                # The new sum is made just before the old one ends.
+                size_bytes = recorder.allocations[event.key].size_bytes
+                successors = [key for key in fresh if recorder.allocations[key].size_bytes == size_bytes]
+                if not successors:
+                    raise NotRepeatableError("something else than a sum ends")
+                sums[event.key] = successors[-1]
+                fresh.remove(successors[-1])
+        if fresh:
+            raise NotRepeatableError("something else than a sum is left")
+        return _Between(events, call.gradient, call.input_, coming, sums)
+
+
+@dataclass
+class _Between:
+    """What happened between the arrival of two gradients.
+
+    Attributes:
+        events: all of it.
+        gradient: key of the gradient that had arrived.
+        input_: key of what that call had been given.
+        coming: key of the gradient that was about to arrive.
+        sums: the sums that ended, and by which they were replaced.
+        present: keys that now stand for the sums that were left.
+    """
+
+    events: Sequence[Event]
+    gradient: int | None
+    input_: int | None
+    coming: int | None
+    sums: dict[int, int]
+    present: dict[int, int] = field(default_factory=dict)
+    _coming: int | None = None
+
+    def repeat(self, gradient: Tensor, x: Tensor | None, recorder: "Recorder") -> None:
+        """Repeat it; what really happens until ``arrive`` is not noted, since it has been."""
+        keys: dict[int, int] = {}
+        for event in self.events:
+            if event.size_bytes:
+                keys[event.key] = recorder.repeat(event.key)
+            elif event.key in keys:
+                recorder.end(keys.pop(event.key))
+            elif event.key == self.gradient:
+                recorder.end_early(gradient)
+            elif event.key == self.input_:
+                assert x is not None
+                recorder.end_early(x)
+            else:
+                left = self.sums[event.key]
+                recorder.end(self.present.get(left, left))
+        self.present = {left: keys.pop(left) for left in self.sums.values()}
+        self._coming = None if self.coming is None else keys.get(self.coming)
+        recorder.is_paused = True
+
+    def arrive(self, gradient: Tensor, recorder: "Recorder") -> None:
+        """Take the next gradient for the one that ``repeat`` noted."""
+        recorder.is_paused = False
+        if self._coming is not None:
+            recorder.attach(gradient, self._coming)
+
+    def settle(self, recorder: "Recorder") -> None:
+        """Let the sums that were left end as the last ones that ``repeat`` noted."""
+        recorder.rename(self.present)
+
+
+class _CallInOnePass(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, x: Tensor, recorder: "Recorder", call: _Call, one_pass: _OnePass, keeps_input: bool
+    ) -> Tensor:
+        ctx.one_pass, ctx.x = one_pass, x if keeps_input else None
+        return _repeat_forward(recorder, call, {})
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        ctx.one_pass.repeat_backward(gradients[0], ctx.x)
+        ctx.x = None
+        return None, None, None, None, None, None

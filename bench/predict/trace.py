@@ -25,8 +25,8 @@ the step, or a graph keeps, is not predicted.
 import gc
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -49,7 +49,7 @@ from bench.predict.private_api import (
     reads_a_value,
     storage_id,
 )
-from bench.predict.repetition import RepeatedForward
+from bench.predict.repetition import NotRepeatableError, RepeatedForward
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.gradients import GradientSums
@@ -130,6 +130,40 @@ class Trace:
     device: str
     videos: int
 
+    def steps(self) -> Iterator[tuple[Part, ...]]:
+        """Yield the first step, the steady one, and that again and again.
+
+        A tensor that lives on after its step, as one that a model keeps for the next, is another one in every step.
+        What a step ends of an earlier one is taken to be replaced by what it leaves that is alike. What it leaves
+        besides is left by every step; what it ends besides is ended by the steady step alone. ``allocation`` knows the
+        new keys.
+        """
+        yield self.first
+        yield self.steady
+        events = [event for part in self.steady for event in part.events]
+        begun = dict.fromkeys(event.key for event in events if event.size_bytes)
+        ended = dict.fromkeys(event.key for event in events if not event.size_bytes)
+        left, taken = [key for key in begun if key not in ended], [key for key in ended if key not in begun]
+        replaced_by: dict[int, int] = {}
+        for key in taken:
+            alike = [new for new in left if new not in replaced_by.values() and self._are_alike(key, new)]
+            if alike:
+                replaced_by[key] = alike[0]
+        now = {key: key for key in left}
+        while True:
+            before, now = now, {key: name + len(self.allocations) for key, name in now.items()}
+            # None: nothing is there to be ended any more.
+            names = now | {key: before.get(replaced_by.get(key, -1)) for key in taken}
+            yield tuple(_renamed_events(part, names) for part in self.steady) if names else self.steady
+
+    def allocation(self, key: int) -> Allocation:
+        """Return the allocation that an event of ``steps`` is about."""
+        return self.allocations[key % len(self.allocations)]
+
+    def _are_alike(self, one: int, other: int) -> bool:
+        one_, other_ = self.allocations[one], self.allocations[other]
+        return replace(one_, category=other_.category) == other_
+
     def keeping(self, wanted: Callable[[Allocation], bool]) -> "Trace":
         """Return the trace without the allocations that are not wanted."""
 
@@ -140,6 +174,11 @@ class Trace:
             return tuple(Part(part.phase, of_events(part.events)) for part in parts)
 
         return replace(self, setup=of_events(self.setup), first=of_parts(self.first), steady=of_parts(self.steady))
+
+
+def _renamed_events(part: Part, names: Mapping[int, int | None]) -> Part:
+    named = ((names.get(event.key, event.key), event) for event in part.events)
+    return Part(part.phase, tuple(event._replace(key=name) for name, event in named if name is not None))
 
 
 class Recorder(TorchDispatchMode):
@@ -156,6 +195,7 @@ class Recorder(TorchDispatchMode):
         backward_passes: number of those that ended.
         backward_ended_at: number of events when the last one ended.
         operators: number of operators seen.
+        is_paused: whether nothing that is made is noted.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -167,6 +207,7 @@ class Recorder(TorchDispatchMode):
         self.backward_passes = 0
         self.backward_ended_at = 0
         self.operators = 0
+        self.is_paused = False
         self._default = Category.WORKSPACE
         self._rules = rules
         self._modules: list[str] = []
@@ -174,7 +215,6 @@ class Recorder(TorchDispatchMode):
         self._backward_module = ""
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._paused = False
         self._with_workspace: set[bool] = set()
         """Passes (backward or not) whose thread has its workspace of cuBLAS."""
 
@@ -187,14 +227,14 @@ class Recorder(TorchDispatchMode):
         if reads_a_value(func):
             # A made-up value: it may scale a number, but nothing that decides about memory depends on one. While a
             # model is built it answers "is any out of range?", so that drawing again ends.
-            value = 0 if self._paused else 1
+            value = 0 if self.is_paused else 1
             return float(value) if args[0].is_floating_point() else value
         if torch.is_inference_mode_enabled() and is_composite(func):
             # What it makes on the way is to be seen, too.
             with self:
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
-        if self._paused:
+        if self.is_paused:
             return result
         self.operators += 1
         category = self._default if kwargs.get("generator") is None else Category.HOST
@@ -215,9 +255,9 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Note nothing inside."""
-        before, self._paused = self._paused, True
+        before, self.is_paused = self.is_paused, True
         yield
-        self._paused = before
+        self.is_paused = before
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -267,7 +307,13 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         identity = storage_id(tensor)
         self._keys[identity] = key
-        self._references[identity] = weakref.ref(storage, lambda _: self._end(identity, key))
+        self._references[identity] = weakref.ref(storage, lambda _: self._end(identity))
+
+    def rename(self, keys: Mapping[int, int]) -> None:
+        """Let storages that would end with one key end with another, which ``repeat`` noted."""
+        for identity, key in self._keys.items():
+            if key in keys:
+                self._keys[identity] = keys[key]
 
     def end(self, key: int) -> None:
         """Note the end of an allocation that no tensor stands for."""
@@ -333,10 +379,10 @@ class Recorder(TorchDispatchMode):
     def _module(self) -> str:
         return self._modules[-1] if self._modules else self._backward_module
 
-    def _end(self, identity: int, key: int) -> None:
+    def _end(self, identity: int) -> None:
         # A reference that end_early dropped is not called any more.
-        del self._keys[identity], self._references[identity]
-        self.events.append(Event(key, 0))
+        del self._references[identity]
+        self.events.append(Event(self._keys.pop(identity), 0))
 
 
 def _tensors(result: Any) -> Iterator[Tensor]:
@@ -462,6 +508,13 @@ def trace_training(config: Config, classes: int = 200, rules: Rules | None = Non
         rules: the device; None: the CPU.
         shortcut: trace identical encoder calls once (see repetition.py). The events are the same without, only slower.
     """
+    if shortcut:
+        with suppress(NotRepeatableError):
+            return _trace_training(config, classes, rules, shortcut=True)
+    return _trace_training(config, classes, rules, shortcut=False)
+
+
+def _trace_training(config: Config, classes: int, rules: Rules | None, shortcut: bool) -> Trace:
     traced = with_chosen_form(value_free(config), rules or cpu(), proposal_count(config))
     session = _Session(traced, classes, rules or cpu(), shortcut)
     model, recorder = session.model.train(), session.recorder
@@ -525,7 +578,8 @@ class _Session:
                 self.recorder.adopt(tensor, Category.PARAMETER, name)
         self.recorder.follow_modules(self.model)
         if shortcut and self.model.feature_extractor is not None:
-            RepeatedForward.install(self.model.feature_extractor, self.recorder)
+            in_one_pass = config.data.length // config.step.chunk if config.step.strategy == "checkpointed" else 0
+            RepeatedForward.install(self.model.feature_extractor, self.recorder, in_one_pass)
 
     @contextmanager
     def running(self) -> Iterator[None]:

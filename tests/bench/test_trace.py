@@ -12,6 +12,7 @@ from torch._C._profiler import _EventType
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from bench.predict import trace as tracing
 from bench.predict.allocator import CachingAllocator, Event
 from bench.predict.device_rules import cpu
 from bench.predict.private_api import FakeTensorMode, TorchDispatchMode
@@ -234,7 +235,11 @@ def test_a_single_call_agrees_with_the_memory_tracker_to_the_byte(bias: bool) ->
         (small(precision="bf16"), "cuda"),
         (small(precision="bf16"), "cpu"),
         (small(strategy="joint"), "cuda"),
+        # Too few chunks to leave one out.
         (small(strategy="checkpointed", precision="bf16"), "cuda"),
+        (small({"frozen_stages": 2}, snippets=10, strategy="checkpointed"), "cuda"),
+        (small(snippets=13, strategy="checkpointed", precision="bf16"), "cuda"),
+        (small(snippets=16, strategy="checkpointed", precision="fp16"), "cpu"),
         (small(strategy="frozen", precision="bf16"), "cuda"),
         # The last chunk is smaller than the others.
         (small(snippets=9, snippet_ratio=1.0), "cuda"),
@@ -246,8 +251,31 @@ def test_a_single_call_agrees_with_the_memory_tracker_to_the_byte(bias: bool) ->
 def test_tracing_equal_chunks_once_changes_nothing(config: Config, device: Any) -> None:
     full, short = traced(config, device, shortcut=False), traced(config, device)
     assert timeline(full) == timeline(short)
-    if config.step.strategy != "checkpointed":
+    if config.step.strategy != "checkpointed" or config.data.length >= 5 * config.step.chunk:
         assert short.operators < full.operators
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "checkpointed"])
+def test_calls_whose_backward_pass_leaves_something_are_not_repeated(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Collecting(Etad):
+        """Its encoder keeps every gradient that arrives."""
+
+        def __init__(self, config: Config, classes: int) -> None:
+            super().__init__(config, classes)
+            assert self.feature_extractor is not None
+            self.gradients: list[torch.Tensor] = []
+            self.feature_extractor.register_forward_hook(self._collect)
+
+        def _collect(self, _: nn.Module, args: Any, output: torch.Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self.gradients.append(gradient.clone()))
+
+    monkeypatch.setattr(tracing, "Etad", Collecting)
+    config = small(snippets=12, strategy=strategy, snippet_ratio=1.0)
+    full, short = (trace_training(config, classes=2, shortcut=shortcut) for shortcut in (False, True))
+    assert timeline(full) == timeline(short)
 
 
 def timeline(trace: Trace) -> list[Any]:
