@@ -4,21 +4,23 @@ It follows c10/cuda/CUDACachingAllocator.cpp of PyTorch (2.9 to 2.15; BSD-3-Clau
 with its default settings, and the constants of c10/core/AllocatorConfig.h:
 
 - A request is rounded up to 512 B. Up to 1 MiB it comes from the small pool, above from the large one.
-- Each pool gives the smallest free block that fits, of equal ones that of the lowest address; streams never share.
+- Each pool gives the smallest free block that fits, of equal ones that of the oldest segment, and within it that of
+  the lowest address; streams never share. (Earlier releases did not look at the age. Where addresses rise, as they do
+  here unless told otherwise, that is the same.)
 - Without one it asks the driver for a segment: 2 MiB in the small pool; in the large pool 20 MiB for requests below
   10 MiB, and the request rounded up to 2 MiB from there on.
 - What is left of a block is split off if it is at least 512 B (small) or above 1 MiB (large). If not, the rest belongs
   to the allocation: ``allocated`` counts it, ``requested`` does not.
-- A freed block merges with free neighbours of its segment. A segment goes back to the driver only when the cache is
-  emptied, or when the driver has no memory left: then every segment without an allocation is released, and the driver
-  is asked once more.
+- A freed block merges with free neighbours of its segment, once no other stream uses it any more. A segment goes back
+  to the driver only when the cache is emptied, or when the driver has no memory left: then the other streams are waited
+  for, every segment without an allocation is released, and the driver is asked once more.
 
 Not simulated: expandable segments, ``garbage_collection_threshold``, ``roundup_power2_divisions`` and memory pools of
 CUDA graphs. All are off by default.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -114,10 +116,10 @@ class SimulatedOutOfMemory(Exception):
 class _Block:
     """A part of a segment. ``before`` and ``after`` are its neighbours there."""
 
-    __slots__ = ("address", "after", "allocated", "before", "free_list", "requested", "size")
+    __slots__ = ("address", "after", "allocated", "before", "free_list", "requested", "segment", "size")
 
-    def __init__(self, address: int, size: int, free_list: "_FreeList") -> None:
-        self.address, self.size, self.free_list = address, size, free_list
+    def __init__(self, address: int, size: int, segment: int, free_list: "_FreeList") -> None:
+        self.address, self.size, self.segment, self.free_list = address, size, segment, free_list
         self.requested = 0
         self.allocated = False
         self.before: _Block | None = None
@@ -127,26 +129,30 @@ class _Block:
     def is_split(self) -> bool:
         return self.before is not None or self.after is not None
 
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        return self.size, self.segment, self.address
+
 
 @dataclass
 class _FreeList:
-    """The free blocks of one pool and stream, ordered by size, then address."""
+    """The free blocks of one pool and stream, ordered by size, then their segment's number, then address."""
 
     small: bool
-    order: list[tuple[int, int]] = field(default_factory=list)
+    order: list[tuple[int, int, int]] = field(default_factory=list)
     blocks: dict[int, _Block] = field(default_factory=dict)
 
     def add(self, block: _Block) -> None:
-        insort(self.order, (block.size, block.address))
+        insort(self.order, block.rank)
         self.blocks[block.address] = block
 
     def remove(self, block: _Block) -> None:
-        del self.order[bisect_left(self.order, (block.size, block.address))]
+        del self.order[bisect_left(self.order, block.rank)]
         del self.blocks[block.address]
 
     def best_fit(self, size: int) -> _Block | None:
-        position = bisect_left(self.order, (size, 0))
-        return self.blocks[self.order[position][1]] if position < len(self.order) else None
+        position = bisect_left(self.order, (size, 0, 0))
+        return self.blocks[self.order[position][2]] if position < len(self.order) else None
 
 
 def rising_addresses() -> Callable[[int], int]:
@@ -167,8 +173,7 @@ class CachingAllocator:
 
     Args:
         settings: how it is set up.
-        place: the driver's choice of an address for a segment of a given size. Addresses decide between free blocks of
-            equal size, nothing else.
+        place: the driver's choice of an address for a segment of a given size.
 
     Attributes:
         retries: how often the cache had to be emptied because the driver had nothing left (``num_alloc_retries``).
@@ -182,6 +187,7 @@ class CachingAllocator:
         self._place = place or rising_addresses()
         self._lists: dict[tuple[int, bool], _FreeList] = {}
         self._given: dict[int, _Block] = {}
+        self._waiting: dict[int, None] = {}
         self.retries = 0
         self.made: list[Segment] = []
         self.released: list[Segment] = []
@@ -199,6 +205,11 @@ class CachingAllocator:
         return Usage(
             self._peak_requested, self._peak_allocated, self._peak_active, self._peak_reserved, self._peak_segments
         )
+
+    @property
+    def waiting(self) -> KeysView[int]:
+        """Allocations given up that another stream may still use."""
+        return self._waiting.keys()
 
     def reset_peak(self) -> None:
         """Start a new peak from what is in use now (as ``torch.cuda.reset_peak_memory_stats``)."""
@@ -265,10 +276,18 @@ class CachingAllocator:
         if block is None or not block.allocated:
             raise ValueError(f"allocation {key} ends, but was not made")
         block.allocated = False
+        self._waiting[key] = None
         self._allocated -= block.size
 
     def complete_free(self, key: int) -> None:
-        """Let the block of an allocation that was given up be used again."""
+        """Let the block of an allocation that was given up be used again.
+
+        Raises:
+            ValueError: it was not given up.
+        """
+        if key not in self._waiting:
+            raise ValueError(f"allocation {key} was not given up")
+        del self._waiting[key]
         block = self._given.pop(key)
         self._requested -= block.requested
         self._active -= block.size
@@ -282,11 +301,13 @@ class CachingAllocator:
         free_list.add(block)
 
     def empty_cache(self) -> None:
-        """Return every segment that holds no allocation to the driver."""
+        """Wait for the streams that still use what was given up, and return every segment without an allocation."""
+        for key in tuple(self._waiting):
+            self.complete_free(key)
         for small in (False, True):
             for (_, of_small), free_list in self._lists.items():
                 if of_small == small:
-                    for _, address in list(free_list.order):
+                    for *_, address in list(free_list.order):
                         block = free_list.blocks[address]
                         if not block.is_split:
                             self._release(block)
@@ -320,7 +341,7 @@ class CachingAllocator:
             self.retries += 1
             if not self._driver_has(segment):
                 raise SimulatedOutOfMemory(size_bytes, segment, self.usage)
-        block = _Block(self._place(segment), segment, free_list)
+        block = _Block(self._place(segment), segment, len(self.made), free_list)
         self._reserved += segment
         self._segments += 1
         self.made.append(Segment(block.address, segment))
@@ -349,7 +370,7 @@ class CachingAllocator:
             return True
         total = 0
         while total < wanted and free_list.order and free_list.order[-1][0] >= limit:
-            largest, address = free_list.order[-1]
+            largest, _, address = free_list.order[-1]
             self._release(free_list.blocks[address])
             total += largest
         return total >= wanted
@@ -363,7 +384,7 @@ class CachingAllocator:
     @staticmethod
     def _split(block: _Block, size: int) -> None:
         """Cut a block to ``size``; the rest becomes a free block behind it."""
-        rest = _Block(block.address + size, block.size - size, block.free_list)
+        rest = _Block(block.address + size, block.size - size, block.segment, block.free_list)
         rest.before, rest.after = block, block.after
         if rest.after is not None:
             rest.after.before = rest

@@ -3,6 +3,7 @@
 import random
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from bench.predict.allocator import (
     Usage,
 )
 from bench.predict.recorded import RecordedTraceError, replay_recorded
+from tests.recording.programs import EDGES, OVERSIZE, random_program
+from tests.recording.stand_in import compile_stand_in, record, why_not
 
 
 def sizes_of_segments(*requests: int) -> list[int]:
@@ -65,6 +68,16 @@ def test_the_smallest_block_that_fits_is_taken_and_of_equal_ones_the_first() -> 
     assert allocator.allocate(6, 30 * MIB) == places[0]
 
 
+def test_of_equal_blocks_that_of_the_oldest_segment_is_taken() -> None:
+    addresses = iter((96 * MIB, 64 * MIB, 32 * MIB))
+    allocator = CachingAllocator(place=lambda size: next(addresses))
+    for key in range(3):
+        allocator.allocate(key, 12 * MIB)
+    for key in range(3):
+        allocator.free(key)
+    assert [allocator.allocate(key, 12 * MIB) for key in range(3)] == [96 * MIB, 64 * MIB, 32 * MIB]
+
+
 def test_streams_do_not_share_their_cache() -> None:
     allocator = CachingAllocator()
     allocator.allocate(0, 12 * MIB, stream=0)
@@ -80,8 +93,24 @@ def test_a_block_that_another_stream_still_uses_is_active_but_not_allocated() ->
     assert (allocator.usage.allocated_bytes, allocator.usage.active_bytes) == (0, 12 * MIB)
     allocator.allocate(1, 12 * MIB)
     assert allocator.usage.reserved_bytes == 24 * MIB
+    assert set(allocator.waiting) == {0}
     allocator.complete_free(0)
     assert allocator.usage.active_bytes == 12 * MIB
+    with pytest.raises(ValueError, match="not given up"):
+        allocator.complete_free(1)
+
+
+def test_emptying_the_cache_waits_for_other_streams() -> None:
+    allocator = CachingAllocator(AllocatorSettings(capacity_bytes=30 * MIB))
+    allocator.replay([Event(0, 12 * MIB), Event(1, 12 * MIB)])
+    allocator.request_free(0)
+    # It is found only after the search, so its segment is given back and a new one made.
+    allocator.allocate(2, 12 * MIB)
+    assert (allocator.retries, len(allocator.made), len(allocator.released)) == (1, 3, 1)
+    assert not allocator.waiting
+    allocator.request_free(1)
+    allocator.empty_cache()
+    assert allocator.usage == Usage(12 * MIB, 12 * MIB, 12 * MIB, 12 * MIB, 1)
 
 
 def test_peaks_start_again_from_what_is_in_use() -> None:
@@ -274,6 +303,19 @@ def test_a_difference_to_the_record_is_named(number: int, changed: dict[str, Any
     found = replay_recorded(trace).difference
     assert found is not None
     assert difference in found
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_torchs_own_allocator_does_the_same(tmp_path: Path) -> None:
+    # Of the installed release, whose rules may have changed since the fixtures were recorded.
+    settings = AllocatorSettings(capacity_bytes=250 * MIB, max_split_bytes=21 * MIB)
+    program = random_program(1000, 500, 200 * MIB, EDGES + OVERSIZE)
+    recorded = record(program, compile_stand_in(tmp_path), settings, {})
+    replayed = replay_recorded(recorded.events, recorded.settings)
+    assert replayed.difference is None
+    assert replayed.counters == recorded.facts["counters"]
+    assert replayed.retries > 0
+    assert replayed.out_of_memory_errors > 0
 
 
 def test_a_record_that_cannot_be_replayed() -> None:

@@ -3,6 +3,8 @@
 import json
 import pickle
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from bench.measure.isolation import Outcome
 from bench.measure.memory_prediction import NOT_VALIDATED, CellPrediction, prediction_record
 from bench.measure.memory_timeline import predicted_timeline
 from bench.measure.memory_validation import CELLS, COLUMNS, present_target, validation_cells
-from bench.predict.allocator import CachingAllocator
+from bench.predict.allocator import MIB, CachingAllocator
 from bench.predict.memory import predict_from_trace
 from bench.predict.recorded import RecordedTraceError, read_trace, replay_recorded, write_trace
 from bench.predict.snapshot import predicted_snapshot, write_snapshot
@@ -211,7 +213,9 @@ def test_a_trace_is_kept_as_it_was(tmp_path: Path) -> None:
     events = predicted_snapshot(traced(small(strategy="joint")))["device_traces"][0]
     path = tmp_path / "trace.json.gz"
     write_trace(path, [*events, {"action": "snapshot"}], {"gpu": NAME})
-    kept = read_trace(path)
+    recorded = read_trace(path)
+    assert recorded.facts == {"gpu": NAME}
+    kept = recorded.events
     assert len(kept) == len(events)
     assert replay_recorded(kept).difference is None
     # One byte more in a segment, and it shows.
@@ -223,15 +227,58 @@ def test_a_trace_is_kept_as_it_was(tmp_path: Path) -> None:
         read_trace(path)
 
 
-def recorded_files() -> list[Any]:
-    files = sorted(FIXTURES.glob("*.json.gz"))
-    reason = "no GPU has recorded a trace yet: etad-bench validate --traces tests/fixtures/allocator_traces makes them"
-    return list(files) or [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
+RECORDED = sorted(FIXTURES.glob("*.json.gz"))
+"""By ``python -m tests.recording``, or by ``etad-bench validate --traces`` on a GPU; a file's facts tell which."""
 
 
-@pytest.mark.parametrize("path", recorded_files(), ids=lambda path: path.name if path else "none")
-def test_the_simulator_does_what_a_gpu_did(path: Path) -> None:
-    assert replay_recorded(read_trace(path)).difference is None
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
+def test_the_simulator_does_what_torchs_allocator_did(path: Path) -> None:
+    recorded = read_trace(path)
+    replayed = replay_recorded(recorded.events, recorded.settings)
+    assert replayed.difference is None
+    # A GPU's record has its events alone.
+    if "gpu" not in recorded.facts:
+        assert replayed.counters == recorded.facts["counters"]
+
+
+def test_the_driver_decides_nothing_but_addresses() -> None:
+    # As it is in a prediction: the requests alone, with addresses that the simulator makes up.
+    recorded = read_trace(FIXTURES / "stand-in-small-joint-fp32.json.gz")
+    allocator = CachingAllocator(recorded.settings)
+    for entry in recorded.events:
+        if entry["action"] == "alloc":
+            allocator.allocate(entry["addr"], entry["size"], entry["stream"])
+        elif entry["action"] == "free_completed":
+            allocator.free(entry["addr"])
+    made = [entry["size"] for entry in recorded.events if entry["action"] == "segment_alloc"]
+    assert [segment.size_bytes for segment in allocator.made] == made
+    assert asdict(allocator.peak).items() <= recorded.facts["counters"].items()
+
+
+@pytest.mark.parametrize("name", ["ample", "too-little"])
+def test_without_a_capacity_the_record_tells_when_the_cache_is_emptied(name: str) -> None:
+    recorded = read_trace(FIXTURES / f"stand-in-random-{name}.json.gz")
+    # As a GPU's record is: nothing in it but what the allocator wrote down.
+    replayed = replay_recorded([e for e in recorded.events if e["action"] not in ("empty_cache", "record_stream")])
+    assert replayed.difference is None
+    assert replayed.counters == {**recorded.facts["counters"], "retries": 0}
+
+
+@pytest.mark.parametrize(("more_bytes", "difference"), [(-2 * MIB, "simulated out of memory"), (2 * MIB, "released")])
+def test_another_capacity_is_another_record(more_bytes: int, difference: str) -> None:
+    recorded = read_trace(FIXTURES / "stand-in-random-tight.json.gz")
+    assert recorded.settings.capacity_bytes is not None
+    settings = replace(recorded.settings, capacity_bytes=recorded.settings.capacity_bytes + more_bytes)
+    assert difference in str(replay_recorded(recorded.events, settings).difference)
+
+
+@pytest.mark.parametrize("action", ["empty_cache", "record_stream", "oom", "segment_free", "free_completed"])
+def test_nothing_may_be_left_out_of_a_record(action: str) -> None:
+    recorded = read_trace(FIXTURES / "stand-in-random-tight.json.gz")
+    left_out = [entry for entry in recorded.events if entry["action"] != action]
+    assert len(left_out) < len(recorded.events)
+    with suppress(RecordedTraceError):
+        assert replay_recorded(left_out, recorded.settings).difference is not None
 
 
 def test_small_cells_are_recorded_and_replayed(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
