@@ -24,7 +24,6 @@ from etad.proposals import dense_grid
 from etad.seeding import stream
 
 DATA_WAIT = "data_wait"
-CPU = torch.device("cpu")
 ACTIONS = 2
 """Actions of a made-up video; their boundaries and classes stand out as a trained network's would."""
 
@@ -129,7 +128,7 @@ class Postprocessing:
         device: where the network left its outputs.
     """
 
-    def __init__(self, config: Config, watch: Stopwatch, device: torch.device = CPU) -> None:
+    def __init__(self, config: Config, watch: Stopwatch, device: torch.device) -> None:
         self._config, self._watch = config.postprocess, watch
         random = np.random.default_rng(0)
         names = [str(number) for number in range(config.train.batch)]

@@ -275,7 +275,7 @@ def workload_of(
     if what == "data":
         return DataLoading(config, watch)
     if what == "post":
-        return Postprocessing(config, watch)
+        return Postprocessing(config, watch, device)
     if not real_data:
         return Workload(config, what == "infer", device, [watch])
     batches = RealBatches(config, device, watch)
