@@ -1,12 +1,14 @@
 """A simulator of torch's CUDA caching allocator: what a sequence of allocations and frees makes it reserve.
 
 It follows c10/cuda/CUDACachingAllocator.cpp of PyTorch (2.9 to 2.15; BSD-3-Clause; rules learnt from it, no code taken)
-with its default settings, and the constants of c10/core/AllocatorConfig.h:
+with its default settings, and the constants of c10/core/AllocatorConfig.h. Against the compiled allocator of 2.15 it is
+checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a split limit, too.
+
 
 - A request is rounded up to 512 B. Up to 1 MiB it comes from the small pool, above from the large one.
 - Each pool gives the smallest free block that fits, of equal ones that of the oldest segment, and within it that of
-  the lowest address; streams never share. (Earlier releases did not look at the age. Where addresses rise, as they do
-  here unless told otherwise, that is the same.)
+  the lowest address; streams never share. (Releases before pytorch/pytorch#183591 did not look at the age. Where
+  addresses rise, as they do here unless told otherwise, that is the same.)
 - Without one it asks the driver for a segment: 2 MiB in the small pool; in the large pool 20 MiB for requests below
   10 MiB, and the request rounded up to 2 MiB from there on.
 - What is left of a block is split off if it is at least 512 B (small) or above 1 MiB (large). If not, the rest belongs

@@ -56,7 +56,7 @@ int cudaPeekAtLastError(void) { return last_error; }
 #define SLOTS ((size_t)1 << 17)
 #define BASE ((uintptr_t)0x7f0000000000)
 
-static uint32_t occupied[SLOTS]; /* at the first slot of a segment: its length; at the others: 1; free: 0 */
+static uint32_t occupied[SLOTS]; /* 0: free; the first slot of a segment holds its length, the others 1 */
 static size_t given_bytes;
 static unsigned segments_made;
 

@@ -1,5 +1,6 @@
 """What the recorded allocator is to do: random programs that seek the edges of its rules, and our own predictions."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +63,7 @@ def random_program(seed: int, requests: int, limit_bytes: int, edges: Sequence[i
 def predicted_program(trace: Trace, steps: int) -> Steps:
     """Return what is predicted of a training: the parameters and some steps, without the scratch that is uncertain."""
     certain = trace.keeping(lambda allocation: not allocation.uncertain)
-    parts = (*certain.first, *(part for _ in range(steps - 1) for part in certain.steady))
+    parts = (part for step in itertools.islice(certain.steps(), steps) for part in step)
     events = (*certain.setup, *(event for part in parts for event in part.events))
     return [
         ["alloc", event.key, event.size_bytes, event.stream] if event.size_bytes else ["free", event.key]

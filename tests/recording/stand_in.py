@@ -24,11 +24,14 @@ from typing import Any
 import torch
 
 from bench.predict.allocator import DEFAULT_SETTINGS, MIB, AllocatorSettings
+from bench.predict.device_rules import release_of
 from bench.predict.recorded import SETTINGS, RecordedTrace
 
 HERE = Path(__file__).parent
 DRIVER_NAME = "libcuda.so.1"
 CUDA_MAJOR = "13"
+SIMULATED_RELEASE = (2, 15)
+"""Of torch, from which on the simulator's rules are known to hold to the byte."""
 TIMEOUT_S = 300.0
 SOURCE = "torch's own allocator over a stand-in for CUDA; no GPU"
 COUNTERS = {
@@ -55,6 +58,8 @@ def why_not() -> str | None:
     """Return why nothing can be recorded here; None if it can."""
     if not sys.platform.startswith("linux"):
         return "the stand-in needs Linux"
+    if release_of(torch.__version__) < SIMULATED_RELEASE:
+        return f"torch {torch.__version__} may choose otherwise between equal blocks (see bench/predict/allocator.py)"
     if (torch.version.cuda or "").partition(".")[0] != CUDA_MAJOR:
         return f"the stand-in speaks CUDA {CUDA_MAJOR}, and this torch is built for {torch.version.cuda or 'no CUDA'}"
     return None if shutil.which("cc") else "there is no C compiler"
@@ -67,7 +72,7 @@ def compile_stand_in(folder: Path) -> Path:
         subprocess.CalledProcessError: it does not compile; the compiler has said why on stderr.
     """
     library = folder / DRIVER_NAME
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER_NAME}"]
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER_NAME}"]
     subprocess.run(["cc", *flags, str(HERE / "cuda_stand_in.c"), "-o", str(library)], check=True)
     return library
 
