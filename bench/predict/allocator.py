@@ -4,7 +4,6 @@ It follows c10/cuda/CUDACachingAllocator.cpp of PyTorch (2.9 to 2.15; BSD-3-Clau
 with its default settings, and the constants of c10/core/AllocatorConfig.h. Against the compiled allocator of 2.15 it is
 checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a split limit, too.
 
-
 - A request is rounded up to 512 B. Up to 1 MiB it comes from the small pool, above from the large one.
 - Each pool gives the smallest free block that fits, of equal ones that of the oldest segment, and within it that of
   the lowest address; streams never share. (Releases before pytorch/pytorch#183591 did not look at the age. Where
