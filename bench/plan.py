@@ -30,18 +30,19 @@ TIMEOUT_S = 1800.0
 CHUNKED: tuple[Strategy, ...] = ("sequential", "checkpointed")
 """Strategies whose gradient takes ``chunk`` snippets at once; in the others a chunk only divides the first pass."""
 
+Kind = tuple[Strategy, Precision]
+
 
 @dataclass(frozen=True)
 class Search:
     """What to try.
 
     Attributes:
-        strategies, precisions, batches, chunks: all combinations, pruned as the module's text says. The strategy
-            checkpointed is left out unless asked for: a setting takes five times as long to predict as the others.
+        strategies, precisions, batches, chunks: all combinations, pruned as the module's text says.
         recomputation: whether the encoder recomputes its stages (``model.encoder.checkpointing``); False first.
     """
 
-    strategies: tuple[Strategy, ...] = ("sequential", "joint")
+    strategies: tuple[Strategy, ...] = ("sequential", "joint", "checkpointed")
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     batches: tuple[int, ...] = (1, 2, 4, 8)
     chunks: tuple[int, ...] = (1, 2, 4, 8)
@@ -71,23 +72,36 @@ def plan(base: Config, target: Target, search: Search, command: Sequence[str]) -
         DataError: a family's process died; the message says how.
     """
     environment = collect_environment().model_dump(mode="json")
-    # Whole-graph recomputation takes longest to predict, so it begins.
-    kinds = [
-        (strategy, precision)
-        for strategy in sorted(search.strategies, key=lambda name: name != "checkpointed")
-        for precision in search.precisions
-    ]
-    calls = [(base, target, search, strategy, precision) for strategy, precision in kinds]
-    outcomes = run_all(explore, calls, TIMEOUT_S, min(usable_cores(), MOST_WORKERS))
-    for (strategy, precision), outcome in zip(kinds, outcomes, strict=True):
+    kinds = _families(search)
+    calls = [(base, target, search, family) for family in kinds]
+    outcomes = run_all(explore_family, calls, TIMEOUT_S, min(usable_cores(), MOST_WORKERS))
+    for family, outcome in zip(kinds, outcomes, strict=True):
         if outcome.value is None:
-            raise DataError(f"{strategy}, {precision}: not predicted, {outcome.message}")
+            names = "; ".join(", ".join(kind) for kind in family)
+            raise DataError(f"{names}: not predicted, {outcome.message}")
         yield [_record(option, target, environment, [*command, *_settings(option.config)]) for option in outcome.value]
 
 
 def families(search: Search) -> int:
     """Return how many times :func:`plan` yields."""
-    return len(search.strategies) * len(search.precisions)
+    return len(_families(search))
+
+
+def _families(search: Search) -> list[list[Kind]]:
+    """Return what each process searches: a strategy, or a precision where there is one strategy.
+
+    To start a process takes as long as to predict two settings, so there are few of them.
+    """
+    # Whole-graph recomputation makes the longest steps to simulate, so it begins.
+    strategies = sorted(search.strategies, key=lambda name: name != "checkpointed")
+    if len(strategies) > 1:
+        return [[(strategy, precision) for precision in search.precisions] for strategy in strategies]
+    return [[(strategies[0], precision)] for precision in search.precisions]
+
+
+def explore_family(base: Config, target: Target, search: Search, kinds: Sequence[Kind]) -> list[Option]:
+    """Return what :func:`explore` finds for each of ``kinds``; called in a process of its own."""
+    return [option for kind in kinds for option in explore(base, target, search, *kind)]
 
 
 def explore(base: Config, target: Target, search: Search, strategy: Strategy, precision: Precision) -> list[Option]:

@@ -27,7 +27,7 @@ RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
 @click.option("--hardware", metavar="NAME", help="GPU to plan for: a profile's name or file (etad-bench profiles).")
 @click.option("--memory", metavar="SIZE", help="Instead of a GPU: how much memory there is, such as 6GiB.")
 @click.option("--want", is_flag=True, help="The other way round: which GPUs does the setting fit?")
-@click.option("--strategy", metavar="A[,B...]", help=f"{KNOB_HELP['strategy']} Default: sequential,joint.")
+@click.option("--strategy", metavar="A[,B...]", help=f"{KNOB_HELP['strategy']} Default: all that train.")
 @click.option("--precision", metavar="A[,B...]", help=f"{KNOB_HELP['precision']} Default: fp32 and bf16.")
 @click.option("--batch", metavar="A[,B...]", help=f"{KNOB_HELP['batch']} Default: 1,2,4,8.")
 @click.option("--chunk", metavar="A[,B...]", help=f"{KNOB_HELP['chunk']} Default: 1,2,4,8.")

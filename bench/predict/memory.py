@@ -21,7 +21,7 @@ from bench.predict.allocator import (
     Usage,
 )
 from bench.predict.device_rules import cuda
-from bench.predict.trace import Category, Trace, trace_inference, trace_training
+from bench.predict.trace import Category, Part, Trace, trace_inference, trace_training
 from etad.config import Config
 
 MOST_STEPS = 12
@@ -225,20 +225,52 @@ def predict_from_trace(
     if memory_bytes is not None:
         settings = replace(settings, capacity_bytes=max(memory_bytes - (context_bytes or 0), 0))
     certain = trace.keeping(lambda allocation: not allocation.uncertain)
-    low = simulate(certain, settings)
+    summit = Summit()
+    low = simulate(certain, settings, summit)
     return MemoryPrediction(
         videos=trace.videos,
         parameter_bytes=sum(event.size_bytes for event in trace.setup),
         low=low,
         high=simulate(trace, settings),
-        composition=None if low.steady is None else compose(certain, settings),
+        composition=None if low.steady is None else compose(certain, summit),
         context_bytes=context_bytes,
         device=trace.device,
     )
 
 
-def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
-    """Run steps until the reserve is steady, or one does not fit."""
+@dataclass
+class Summit:
+    """The moment at which a step allocates most, the first such one.
+
+    Attributes:
+        allocated_bytes: how much that is.
+        phase: the phase it is in.
+        events: number of the step's events up to it.
+        seen: number of events that were looked at.
+    """
+
+    allocated_bytes: int = -1
+    phase: str | None = None
+    events: int = 0
+    seen: int = 0
+
+    def climb(self, allocator: CachingAllocator, part: Part) -> None:
+        """Replay a part of the step, and look at every moment of it."""
+        for event in part.events:
+            allocator.replay((event,))
+            self.seen += 1
+            if event.size_bytes:
+                allocated = allocator.usage.allocated_bytes
+                if allocated > self.allocated_bytes:
+                    self.allocated_bytes, self.phase, self.events = allocated, part.phase, self.seen
+
+
+SUMMIT_STEP = 3
+"""The step whose summit is looked for: the second with the steady events, and in every run that comes to its end."""
+
+
+def simulate(trace: Trace, settings: AllocatorSettings, summit: Summit | None = None) -> Scenario:
+    """Run steps until the reserve is steady, or one does not fit; ``summit`` gets that of ``SUMMIT_STEP``."""
     allocator = CachingAllocator(settings)
     steps: list[StepMemory] = []
     reserves: list[int] = []
@@ -253,7 +285,10 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
             for part in parts:
                 phase = part.phase
                 allocator.reset_peak()
-                allocator.replay(part.events)
+                if summit is not None and len(steps) + 1 == SUMMIT_STEP:
+                    summit.climb(allocator, part)
+                else:
+                    allocator.replay(part.events)
                 peaks.append(allocator.peak)
                 if phase is not None:
                     phases[phase] = allocator.peak
@@ -265,26 +300,18 @@ def simulate(trace: Trace, settings: AllocatorSettings) -> Scenario:
     return Scenario(steps[0], steps[-1], len(steps), is_steady(reserves), allocator.retries, None)
 
 
-def compose(trace: Trace, settings: AllocatorSettings) -> Composition:
-    """Find the moment in a later step at which most is allocated, and what is alive then."""
-    allocator = CachingAllocator(settings)
-    first, second, third = itertools.islice(trace.steps(), 3)
-    before = [*trace.setup, *(event for part in (*first, *second) for event in part.events)]
-    allocator.replay(before)
-    most, moment, phase = -1, 0, None
-    flat = [(part.phase, event) for part in third for event in part.events]
-    for number, (during, event) in enumerate(flat):
-        allocator.replay((event,))
-        if allocator.usage.allocated_bytes > most:
-            most, moment, phase = allocator.usage.allocated_bytes, number, during
-    alive = _alive([*before, *(event for _, event in flat[: moment + 1])])
-    allocations = [trace.allocation(key) for key in alive]
+def compose(trace: Trace, summit: Summit) -> Composition:
+    """Return what is alive at the summit of a later step."""
+    *before, step = itertools.islice(trace.steps(), SUMMIT_STEP)
+    events = [event for parts in before for part in parts for event in part.events]
+    events += [event for part in step for event in part.events][: summit.events]
+    allocations = [trace.allocation(key) for key in _alive([*trace.setup, *events])]
     requested = sum(allocation.size_bytes for allocation in allocations)
     largest = sorted(allocations, key=lambda a: (-a.size_bytes, a.module, a.operator))[:TOP_TENSORS]
     return Composition(
-        phase=phase,
+        phase=summit.phase,
         requested_bytes=requested,
-        rounding_bytes=most - requested,
+        rounding_bytes=summit.allocated_bytes - requested,
         categories=_sums((a.category, a.size_bytes) for a in allocations),
         modules=_sums((module_group(a.module), a.size_bytes) for a in allocations),
         tensors=tuple(Tensor(a.size_bytes, a.category, a.module, a.operator, a.shape) for a in largest),

@@ -104,6 +104,11 @@ def test_the_border_of_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tried == [(False, 64, chunk) for chunk in (8, 4, 2, 1)]
 
 
+def test_processes_are_few_but_not_one() -> None:
+    assert planning.families(Search()) == 3
+    assert planning.families(Search(strategies=("joint",))) == 2
+
+
 def test_a_plan_is_fastest_first_and_honest(config: Path) -> None:
     result = run(
         "-c", config, "--hardware", "rtx_3060_laptop_6g", "--strategy", "frozen", "--batch", "1", "--chunk", "2",
