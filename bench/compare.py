@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.gates import Gates
 from bench.judge import RECORD, VERDICTS, Comparison, Verdict, compare_metric
 from bench.pairing import NOT_COMPARABLE, NotComparableError, by_cell, cell_names, differing_settings
-from bench.record import Metric, Record
+from bench.record import Metric, Record, value_of
 from bench.store import flat, load_records
 from etad.errors import NothingToDoError
 
@@ -197,12 +197,7 @@ def _unsteady(name: str, base: Record, head: Record) -> str:
 def _another_machine(base: Record, head: Record) -> str:
     """Say that the machine itself was faster or slower, as a virtual one is when its cores move."""
     for name, words in CALIBRATION.items():
-        before, after = (_value(record, name) for record in (base, head))
+        before, after = (value_of(record.metrics, name) for record in (base, head))
         if before and after and abs(after / before - 1) > SAME_MACHINE:
             return f"the machine itself differed: its {words} was {after / before:.2f} times that of BASE"
     return ""
-
-
-def _value(record: Record, name: str) -> float | None:
-    metric = record.metrics.get(name)
-    return None if metric is None else metric.value

@@ -173,7 +173,7 @@ def check(record: Record) -> list[str]:
     quantity and none of its samples is negative, an interval holds its value, and a result has at least one metric.
     """
     problems = [] if record.metrics or not record.succeeded else ["there is no metric at all"]
-    capacity = _value(record.metrics, "device_total_bytes")
+    capacity = value_of(record.metrics, "device_total_bytes")
     for where, metrics in [("", record.metrics), *((f"{name}: ", record.phases[name]) for name in record.phases)]:
         findings = (*_signs(metrics), *_intervals(metrics), *_levels(metrics), *_peaks(metrics, capacity))
         problems += [where + finding for finding in findings]
@@ -279,7 +279,8 @@ def _cell_id_of(tree: Tree) -> str:
         return ""  # A field is missing or not JSON; validation says which one.
 
 
-def _value(metrics: Metrics, name: str) -> int | float | None:
+def value_of(metrics: Metrics, name: str) -> int | float | None:
+    """Return the value of a metric; None where it is missing or not known."""
     return metrics[name].value if name in metrics else None
 
 
@@ -326,7 +327,7 @@ def _peaks(metrics: Metrics, capacity: int | float | None) -> Iterator[str]:
         if "peak" not in words or metric.unit != "bytes" or metric.value is None:
             continue
         static_name = "_".join("static" if word == "peak" else word for word in words)
-        static = _value(metrics, static_name)
+        static = value_of(metrics, static_name)
         if static is not None and metric.value < static:
             yield f"{name} {metric.value} is below {static_name} {static}"
         on_device = not {"allocated", "active", "reserved", "process"}.isdisjoint(words)

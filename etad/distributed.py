@@ -69,10 +69,8 @@ def join_world(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield alone(device)
         return
-    chosen = choose_device(device, local)
-    if chosen.type == "cpu":
-        keep_freed_memory()
-    else:
+    chosen = compute_on(device, local)
+    if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
@@ -87,10 +85,19 @@ def alone(device: str = "auto") -> World:
     Raises:
         DeviceError: as there.
     """
-    chosen = choose_device(device)
-    if chosen.type == "cpu":
+    return World(0, 1, compute_on(device))
+
+
+def compute_on(name: str, local_rank: int | None = None) -> torch.device:
+    """Choose a device, and prepare this process to compute there: on a CPU it keeps the memory it frees.
+
+    Raises:
+        DeviceError: as :func:`choose_device`.
+    """
+    device = choose_device(name, local_rank)
+    if device.type == "cpu":
         keep_freed_memory()
-    return World(0, 1, chosen)
+    return device
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:

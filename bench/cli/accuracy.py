@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import config_option, device_option, note, set_option, variant_option
+from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
 from bench.measure.accuracy import Entry, check_parts, measure_accuracy
 from bench.measure.data_check import DataCheck
 from bench.record import Record, cell_id
 from bench.report.accuracy import as_json, as_markdown, plot_over_ratio
 from bench.store import ResultStore
-from etad.config import Config, load_config
+from etad.config import Config
 from etad.distributed import alone
 from etad.errors import DataError
-from etad.variants import settings_without_effect, with_variant
+from etad.variants import settings_without_effect
 
 
 @click.command()
@@ -54,7 +54,7 @@ def accuracy(
     Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
     reproduced, not reproduced, or not comparable and why.
     """
-    base = _load(config, assignments, variant)
+    base = load_variant(config, assignments, variant)
     entry = Entry(from_checkpoint, predictions)
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
@@ -98,18 +98,13 @@ def accuracy(
     click.echo(as_markdown(records) if form == "md" else as_json(records))
 
 
-def _load(config: str, assignments: Sequence[str], variant: str | None) -> Config:
-    experiment = load_config(config, assignments)
-    return experiment if variant is None else with_variant(experiment, variant)
-
-
 def _cells(
     config: str, assignments: tuple[str, ...], variant: str | None, ratios: str | None, seeds: int, base: Config
 ) -> dict[str, Config]:
     """Return the config of every cell, by the name of its folder."""
     values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
     return {
-        f"ratio{ratio}-seed{seed}": _load(
+        f"ratio{ratio}-seed{seed}": load_variant(
             config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"], variant
         )
         for ratio in values

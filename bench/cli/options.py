@@ -1,14 +1,15 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bench.measure.cells import KNOBS
+from etad.config import Config, load_config
 from etad.files import write_text
-from etad.variants import VARIANTS
+from etad.variants import VARIANTS, with_variant
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -66,6 +67,16 @@ def config_option(required: bool) -> Decorator:
 def with_seed(assignments: tuple[str, ...], seed: int | None) -> tuple[str, ...]:
     """Return the ``--set`` assignments with ``--seed`` among them."""
     return assignments if seed is None else (*assignments, f"train.seed={seed}")
+
+
+def load_variant(config: str, assignments: Sequence[str], variant: str | None) -> Config:
+    """Return an experiment with the ``--set`` assignments, in the form that ``--variant`` names if it does.
+
+    Raises:
+        ConfigError: as :func:`etad.config.load_config`.
+    """
+    experiment = load_config(config, assignments)
+    return experiment if variant is None else with_variant(experiment, variant)
 
 
 def note(message: str) -> None:

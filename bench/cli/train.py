@@ -9,6 +9,7 @@ from bench.cli.options import (
     config_option,
     device_option,
     gpus_option,
+    load_variant,
     note,
     seed_option,
     set_option,
@@ -16,14 +17,14 @@ from bench.cli.options import (
     with_seed,
 )
 from bench.launch import is_launched, launch
-from etad.config import Config, load_config
+from etad.config import Config
 from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device, join_world
 from etad.errors import ConfigError
 from etad.runs import parts
 from etad.train import CHECKPOINT
 from etad.train import train as train_model
-from etad.variants import settings_without_effect, with_variant
+from etad.variants import settings_without_effect
 
 
 @click.command()
@@ -48,9 +49,7 @@ def train(
     Prints the checkpoint's path. A config with data.folds and no data.fold trains every fold, each in its own folder.
     Several processes: --gpus N, or start this command with torchrun.
     """
-    experiment = load_config(config, with_seed(assignments, seed))
-    if variant is not None:
-        experiment = with_variant(experiment, variant)
+    experiment = load_variant(config, with_seed(assignments, seed), variant)
     folder = out or Path("runs") / experiment.name
     if gpus > 1 and not is_launched():
         _check(experiment, device, gpus)

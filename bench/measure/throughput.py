@@ -34,8 +34,7 @@ from bench.record import Failure, Metric, Metrics, Record
 from bench.report.units import format_seconds
 from bench.statistics import bootstrap_interval, median, median_absolute_deviation, stability, warmup_rounds
 from etad.config import Config
-from etad.distributed import choose_device
-from etad.host_memory import keep_freed_memory
+from etad.distributed import choose_device, compute_on
 from etad.step import AUTOCAST_DTYPE
 
 SUITE = "throughput"
@@ -230,9 +229,7 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
     Raises:
         UserError: there is no such device, or the data that is asked for cannot be used.
     """
-    device = choose_device(device_name)
-    if device.type == "cpu":
-        keep_freed_memory()
+    device = compute_on(device_name)
     clock = clock_of(device)
     roof = measure_roof(device, config)
     watch = Stopwatch(clock)

@@ -27,7 +27,6 @@ from bench.measure.throughput import (
     arithmetic_metrics,
     bound_finding,
     count_cell,
-    counted_rounds,
     counting_findings,
     exceeded,
     gpu_name,
@@ -45,8 +44,7 @@ from bench.predict.memory import predict_memory
 from bench.record import Failure, Metric, Metrics, Record
 from bench.statistics import median, stability, warmup_rounds
 from etad.config import Config, parse_config
-from etad.distributed import choose_device
-from etad.host_memory import keep_freed_memory
+from etad.distributed import choose_device, compute_on
 from etad.variants import with_variant
 
 MEMORY_LEVELS = ("allocated", "reserved")
@@ -83,9 +81,7 @@ def variant_cells(cell: Cell, names: Sequence[str]) -> dict[str, Cell]:
 
 def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, limits: Limits) -> Compared:
     """Time variants in turn; called in a process of its own."""
-    device = choose_device(device_name)
-    if device.type == "cpu":
-        keep_freed_memory()
+    device = compute_on(device_name)
     clock = clock_of(device)
     roofs = {name: measure_roof(device, config) for name, config in configs.items()}
     watches = {name: Stopwatch(clock) for name in configs}
@@ -167,7 +163,7 @@ def compare_variants(
 def variant_record(name: str, cell: Cell, found: Compared, what: What, facts: dict[str, Any], limits: Limits) -> Record:
     """Return the record of one variant; its arithmetic and its memory are looked at in processes of their own."""
     timing, reference = found.timings[name], next(iter(found.timings.values()))
-    rounds = counted_rounds(timing.rounds)
+    rounds = timing.counted
     step_s = [one.duration_s for one in rounds]
     counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
     counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 
 from bench.measure.flops import Cost
 from bench.predict.roofline import Roof, least_times
-from bench.record import Metrics, Record
+from bench.record import Metrics, Record, value_of
 from etad.errors import NothingToDoError
 
 LEAST_SHARE = 0.01
@@ -93,11 +93,12 @@ def calibrate(records: Sequence[Record]) -> Calibration:
 def _usable(record: Record) -> bool:
     if record.suite != "throughput" or record.kind != "measured" or not record.succeeded:
         return False
-    return all(_value(record.metrics, name) is not None for name in ROOF) and any(map(_counted, record.phases.values()))
+    roof_is_known = all(value_of(record.metrics, name) is not None for name in ROOF)
+    return roof_is_known and any(map(_counted, record.phases.values()))
 
 
 def _counted(metrics: Metrics) -> bool:
-    return all(_value(metrics, name) is not None for name in (*COUNTED, "time_s"))
+    return all(value_of(metrics, name) is not None for name in (*COUNTED, "time_s"))
 
 
 def _phases(record: Record) -> list[Metrics]:
@@ -117,18 +118,18 @@ def _fit(measured: Sequence[tuple[Floats, Floats]]) -> Floats:
 
 def _rows(record: Record) -> Floats:
     """Return the least times of the record's phases, ``[phases, 3]``."""
-    peak, bandwidth, issue_s = (_value(record.metrics, name) for name in ROOF)
+    peak, bandwidth, issue_s = (value_of(record.metrics, name) for name in ROOF)
     assert issue_s is not None
     roof = Roof(peak, bandwidth, issue_s, "record")
     return np.stack([_least(_cost(metrics), roof) for metrics in _phases(record)])
 
 
 def _times(record: Record) -> Floats:
-    return np.array([_value(metrics, "time_s") for metrics in _phases(record)], dtype=float)
+    return np.array([value_of(metrics, "time_s") for metrics in _phases(record)], dtype=float)
 
 
 def _cost(metrics: Metrics) -> Cost:
-    flops, excess, lstm, moved, operators = (int(_value(metrics, name) or 0) for name in COUNTED)
+    flops, excess, lstm, moved, operators = (int(value_of(metrics, name) or 0) for name in COUNTED)
     return Cost(flops, excess, lstm, moved, operators)
 
 
@@ -137,7 +138,3 @@ def _least(cost: Cost, roof: Roof) -> Floats:
     if least.compute_s is None or least.memory_s is None:
         raise ValueError(f"no forecast: {roof.source}")
     return np.array([least.compute_s, least.memory_s, least.launch_s])
-
-
-def _value(metrics: Metrics, name: str) -> float | None:
-    return metrics[name].value if name in metrics else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bench.measure.cells import ENCODER_KNOBS, HOST_KNOBS, KNOBS, TRAINING_KNOBS
-from bench.record import Metric, Metrics, Record
+from bench.record import Metric, Metrics, Record, value_of
 from bench.report.memory import PUBLISHED, setting
 from bench.report.tables import (
     Column,
@@ -73,13 +73,15 @@ def _report(record: Record) -> Iterator[str]:
     step, warm = record.metrics["step_s"], record.metrics["warmup_rounds"]
     yield f"{'step':12} {_seconds(step)}; {len(step.samples)} rounds after {warm.value} of warm-up"
     yield f"{'timing':12} {record.findings['stability.step_s']}"
-    rates = [f"{format_number(value)} {name}/s" for name in RATES if (value := _number(record, f"{name}_per_s"))]
+    rates = [
+        f"{format_number(value)} {name}/s" for name in RATES if (value := value_of(record.metrics, f"{name}_per_s"))
+    ]
     yield f"{'rates':12} {', '.join(rates)}"
     yield from _arithmetic(record.metrics)
     yield from _energy(record)
     if "bound" in record.findings:
         yield f"{'bound':12} {record.findings['bound']}"
-    overhead = _number(record, "measuring_overhead_ratio")
+    overhead = value_of(record.metrics, "measuring_overhead_ratio")
     if overhead is not None:
         yield f"{'measuring':12} {100 * overhead:.2g} % of the step is our marks of the phases"
     for name, text in record.findings.items():
@@ -108,7 +110,7 @@ def _relevant(record: Record, what: str) -> Iterator[str]:
 def _phases(record: Record) -> Iterator[list[str]]:
     counted = any("moved_bytes" in metrics for metrics in record.phases.values())
     yield ["phase", "time [ms]", "share", *(("GFLOP", "GFLOP/s", "MiB moved", "operators") if counted else ())]
-    step_s = _number(record, "step_s") or 0.0
+    step_s = value_of(record.metrics, "step_s") or 0.0
     for name, metrics in record.phases.items():
         time_s = metrics["time_s"].value if "time_s" in metrics else None
         row = [name, "-" if time_s is None else f"{time_s * 1e3:.2f}"]
@@ -167,7 +169,7 @@ def _energy(record: Record) -> Iterator[str]:
         if metric is not None:
             known = f"{format_number(metric.value or 0)} J a video ({metric.method})"
             yield f"{title:12} {known if metric.value is not None else f'not known: {metric.reason}'}"
-    mean, peak = (_number(record, f"power_{kind}_w") for kind in ("mean", "peak"))
+    mean, peak = (value_of(record.metrics, f"power_{kind}_w") for kind in ("mean", "peak"))
     if mean is not None and peak is not None:
         yield f"{'power':12} {mean:.0f} W on average, {peak:.0f} W at most"
     if "throttling" in record.findings:
@@ -190,11 +192,6 @@ def _seconds(metric: Metric) -> str:
     return f"{format_seconds(metric.value)} (95 %: {format_seconds(metric.low)} to {format_seconds(metric.high)})"
 
 
-def _number(record: Record, name: str) -> float | None:
-    metric = record.metrics.get(name)
-    return None if metric is None else metric.value
-
-
 def point(record: Record, name: str) -> Value:
     """Return a metric without its interval; None where the record has none."""
     metric = record.metrics.get(name)
@@ -202,7 +199,7 @@ def point(record: Record, name: str) -> Value:
 
 
 def _rate(record: Record, name: str) -> Value:
-    value = _number(record, f"{name}_per_s")
+    value = value_of(record.metrics, f"{name}_per_s")
     return None if value is None else float(f"{value:.4g}")
 
 
