@@ -222,7 +222,9 @@ def measure_cell(config: Config, inference: bool, recording: Recording | None = 
         listeners = () if inference else (peaks, holders) if recording else (peaks,)
         workload = holders.workload = Workload(config, inference, device, listeners, batches)
         held = [*workload.model.parameters(), *workload.model.buffers()]
-        parameter_bytes = sum(tensor.untyped_storage().nbytes() for tensor in held)
+        # cuDNN keeps all weights of an LSTM in one storage.
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
+        parameter_bytes = sum(storages.values())
         marks.label(iter(held), Category.PARAMETER)
         static = usage_of(device, "current")
         peaks.reset()

@@ -21,7 +21,8 @@ from bench.predict.allocator import (
 )
 from bench.predict.recorded import RecordedTraceError, replay_recorded
 from tests.recording.programs import EDGES, OVERSIZE, random_program
-from tests.recording.stand_in import compile_stand_in, record, why_not
+from tests.recording.recorder import record, why_not
+from tests.stand_in.stand_in import compile_stand_in
 
 
 def sizes_of_segments(*requests: int) -> list[int]:

@@ -17,7 +17,8 @@ from bench.predict.allocator import MIB, AllocatorSettings
 from bench.predict.memory import trace_for_cuda
 from bench.predict.recorded import replay_recorded, write_trace
 from tests.recording.programs import EDGES, OVERSIZE, Steps, predicted_program, random_program
-from tests.recording.stand_in import compile_stand_in, record, why_not
+from tests.recording.recorder import record, why_not
+from tests.stand_in.stand_in import compile_stand_in
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "allocator_traces"
 CONFIG = "anet_e2e"

@@ -1,6 +1,6 @@
 """Plays a program on torch's own caching allocator, and tells what it did. Runs in a process with the stand-in loaded.
 
-Reads ``{"program": [...]}`` from stdin and writes ``{"torch", "events", "stats"}`` to stdout; see stand_in.py.
+Reads ``{"program": [...]}`` from stdin and writes ``{"torch", "events", "stats"}`` to stdout; see recorder.py.
 """
 
 import ctypes

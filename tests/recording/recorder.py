@@ -1,7 +1,7 @@
 """Recordings of torch's own caching allocator on a machine without a GPU.
 
-The allocator's code comes with every CUDA build of torch; what it asks of CUDA is answered by cuda_stand_in.c. A
-program is a list of steps that are played in a child process (child.py):
+The allocator's code comes with every CUDA build of torch; what it asks of CUDA is answered by tests/stand_in. A program
+is a list of steps that are played in a child process (child.py):
 
 - ``["alloc", key, size_bytes, stream]``: a tensor; streams are numbered from 0, the default one.
 - ``["free", key]``: its end. Nothing happens if memory was out for it.
@@ -13,8 +13,6 @@ program is a list of steps that are played in a child process (child.py):
 
 import dataclasses
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,10 +24,8 @@ import torch
 from bench.predict.allocator import DEFAULT_SETTINGS, MIB, AllocatorSettings
 from bench.predict.device_rules import release_of
 from bench.predict.recorded import SETTINGS, RecordedTrace
+from tests.stand_in import stand_in
 
-HERE = Path(__file__).parent
-DRIVER_NAME = "libcuda.so.1"
-CUDA_MAJOR = "13"
 SIMULATED_RELEASE = (2, 15)
 """Of torch, from which on the simulator's rules are known to hold to the byte."""
 TIMEOUT_S = 300.0
@@ -56,25 +52,9 @@ Program = Sequence[Sequence[Any]]
 
 def why_not() -> str | None:
     """Return why nothing can be recorded here; None if it can."""
-    if not sys.platform.startswith("linux"):
-        return "the stand-in needs Linux"
     if release_of(torch.__version__) < SIMULATED_RELEASE:
         return f"torch {torch.__version__} may choose otherwise between equal blocks (see bench/predict/allocator.py)"
-    if (torch.version.cuda or "").partition(".")[0] != CUDA_MAJOR:
-        return f"the stand-in speaks CUDA {CUDA_MAJOR}, and this torch is built for {torch.version.cuda or 'no CUDA'}"
-    return None if shutil.which("cc") else "there is no C compiler"
-
-
-def compile_stand_in(folder: Path) -> Path:
-    """Compile the stand-in into a folder.
-
-    Raises:
-        subprocess.CalledProcessError: it does not compile; the compiler has said why on stderr.
-    """
-    library = folder / DRIVER_NAME
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER_NAME}"]
-    subprocess.run(["cc", *flags, str(HERE / "cuda_stand_in.c"), "-o", str(library)], check=True)
-    return library
+    return stand_in.why_not()
 
 
 def record(program: Program, library: Path, settings: AllocatorSettings, facts: Mapping[str, Any]) -> RecordedTrace:
@@ -90,7 +70,7 @@ def record(program: Program, library: Path, settings: AllocatorSettings, facts: 
         subprocess.CalledProcessError: the process failed; it has said why on stderr.
     """
     finished = subprocess.run(
-        [sys.executable, str(HERE / "child.py")],
+        [sys.executable, str(Path(__file__).parent / "child.py")],
         input=json.dumps({"program": program}),
         env=_environment(library, settings),
         stdout=subprocess.PIPE,
@@ -111,13 +91,9 @@ def record(program: Program, library: Path, settings: AllocatorSettings, facts: 
 
 
 def _environment(library: Path, settings: AllocatorSettings) -> dict[str, str]:
-    # Settings of the caller's for CUDA and its allocator would be recorded as if they were the default.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "PYTORCH_"))}
     changed = {name for name in OPTIONS if getattr(settings, name) != getattr(DEFAULT_SETTINGS, name)}
     options = ",".join(f"{OPTIONS[name]}:{getattr(settings, name) // MIB}" for name in sorted(changed))
-    return kept | {
-        "LD_PRELOAD": str(library),
+    return stand_in.with_stand_in(library, settings.capacity_bytes) | {
         "OMP_NUM_THREADS": "1",
         "PYTORCH_ALLOC_CONF": options,
-        "STAND_IN_CAPACITY_BYTES": str(settings.capacity_bytes),
     }
