@@ -9,7 +9,6 @@ Each rule is one small function that names its source. There are three kinds of 
 What cannot be known without the GPU is marked ``uncertain``: a prediction is made without it (low) and with it (high).
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,12 +29,13 @@ class Scratch(NamedTuple):
     Attributes:
         size_bytes: how much.
         uncertain: whether it is a bound instead of a known number.
-        kept: whether it stays, once for the forward and once for the backward pass, whose threads share none.
+        kept_as: what it stays as, once for the forward and once for the backward pass, whose threads share none; empty
+            if it goes.
     """
 
     size_bytes: int
     uncertain: bool = False
-    kept: bool = False
+    kept_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Rules:
         foreach: whether the optimizer works on all tensors of a group at once. It is the default for CUDA tensors, and
             costs intermediate results of the whole group's size (``torch.optim.Optimizer``, ``foreach``).
         host_memory: whether the tensors that a GPU run keeps in the host's memory count.
+        flat_lstm: whether the weights of an LSTM are moved into one allocation, as cuDNN wants them
+            (``nn.LSTM.flatten_parameters``).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Rules:
     outputs: Callable[[Any, Sequence[Any]], Mapping[int, int]]
     foreach: bool
     host_memory: bool
+    flat_lstm: bool
 
 
 def cpu() -> Rules:
@@ -69,6 +72,7 @@ def cpu() -> Rules:
         outputs=mkldnn_rnn_workspace,
         foreach=False,
         host_memory=True,
+        flat_lstm=False,
     )
 
 
@@ -83,8 +87,10 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
     workspace_kept = (torch_release or release_of(torch.__version__)) < RETURNS_WORKSPACE
 
     def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
-        if operator in GEMMS:
-            yield Scratch(workspace, kept=workspace_kept)
+        if operator is aten.addmm.default and uses_cublaslt(*arguments[:3]):
+            yield Scratch(CUBLASLT_WORKSPACE_BYTES, kept_as="cuBLASLt" if workspace_kept else "")
+        elif operator in GEMMS:
+            yield Scratch(workspace, kept_as="cuBLAS" if workspace_kept else "")
         elif operator is aten.convolution.default:
             yield from convolution_scratch(arguments, result)
         elif operator is aten.convolution_backward.default:
@@ -94,9 +100,10 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
         name=f"cuda sm_{compute_capability[0]}{compute_capability[1]}",
         functions=_CudaCalls,
         scratch=scratch,
-        outputs=lambda operator, arguments: {},
+        outputs=statistics_of_batch_norm,
         foreach=True,
         host_memory=False,
+        flat_lstm=True,
     )
 
 
@@ -118,10 +125,21 @@ def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
 
     aten/src/ATen/cuda/CublasHandlePool.cpp, ``parseChosenWorkspaceSize``: ":4096:2:16:8", that is 2 x 4 MiB and
     8 x 16 KiB. Since torch 2.15 each GEMM takes it from the caching allocator and gives it back, unless
-    ``TORCH_CUBLAS_WORKSPACE_CACHE`` is set; before, it was kept for each handle and stream. A GEMM that goes through
-    cuBLASLt takes 1 MiB instead; which one does is not predicted, and the larger number is used for all.
+    ``TORCH_CUBLAS_WORKSPACE_CACHE`` is set; before, it was kept for each handle and stream.
     """
     return 32 * MIB if 9 <= compute_capability[0] <= 12 else 2 * 4096 * 1024 + 8 * 16 * 1024
+
+
+CUBLASLT_WORKSPACE_BYTES = MIB
+"""What a GEMM that goes through cuBLASLt takes instead, in the same way."""
+
+
+def uses_cublaslt(bias: Tensor, left: Tensor, right: Tensor) -> bool:
+    """Tell whether torch gives ``bias + left @ right`` to cuBLASLt: where one bias per column can be added on the way.
+
+    aten/src/ATen/native/cuda/Blas.cpp, ``isInputCompliesAddmmCudaLt``.
+    """
+    return bias.dim() == 1 and bias.is_contiguous() and len(bias) == right.shape[1] and min(right.shape) > 1
 
 
 def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:
@@ -167,6 +185,20 @@ def _is_only(operand: Tensor, memory_format: torch.memory_format) -> bool:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+BATCH_NORMS = {aten.native_batch_norm.default, aten._native_batch_norm_legit_no_training.default}
+
+
+def statistics_of_batch_norm(operator: Any, arguments: Sequence[Any]) -> Mapping[int, int]:
+    """Return the sizes of what BatchNorm keeps for its backward pass, in fp32, where it is not cuDNN's.
+
+    torch's own kernels serve half precision; evaluation or not, they keep mean and inverse deviation of every channel
+    (aten/src/ATen/native/cuda/Normalization.cu). A CPU's keep nothing in evaluation, as cuDNN.
+    """
+    if operator not in BATCH_NORMS or arguments[0].dtype == torch.float32:
+        return {}
+    return dict.fromkeys((1, 2), 4 * arguments[0].shape[1])
 
 
 def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int, int]:
@@ -229,12 +261,23 @@ def cudnn_lstm(input_: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor
     """
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
-        flat = torch.cat([weight.to(dtype).flatten() for weight in weights])
-        sizes = [weight.numel() for weight in weights]
-        weights = [part.view(weight.shape) for part, weight in zip(flat.split(sizes), weights, strict=True)]
-        input_ = input_.to(dtype)
+        weights, input_ = _CastIntoOne.apply(dtype, *weights), input_.to(dtype)
     output, hidden, cell = _CudnnLstm.apply(input_, *weights)
     return output, hidden, cell
+
+
+class _CastIntoOne(torch.autograd.Function):
+    """Casts weights into one buffer, of which the results are views; their gradients are cast back one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = [weight.dtype for weight in weights]
+        buffer = weights[0].new_empty(sum(weight.numel() for weight in weights), dtype=dtype)
+        return _as_parts(buffer, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, *(gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=True))
 
 
 class _CudnnLstm(torch.autograd.Function):
@@ -256,10 +299,18 @@ class _CudnnLstm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         input_, _, _, *weights = ctx.saved_tensors
+        # Once for the gradient of the input, with that of the output, and once more for the gradients of the weights.
         time_first = input_.transpose(0, 1).contiguous()
+        of_output = gradients[0].transpose(0, 1).contiguous()
         of_input = torch.empty_like(time_first).transpose(0, 1)
-        del time_first
+        del time_first, of_output
+        time_first = input_.transpose(0, 1).contiguous()
         # One buffer; the gradients of the weights are views of it.
         buffer = input_.new_empty(sum(weight.numel() for weight in weights))
-        parts = buffer.split([math.prod(weight.shape) for weight in weights])
-        return of_input, *(part.view(weight.shape) for part, weight in zip(parts, weights, strict=True))
+        del time_first
+        return of_input, *_as_parts(buffer, weights)
+
+
+def _as_parts(buffer: Tensor, likes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    parts = buffer.split([like.numel() for like in likes])
+    return tuple(part.view(like.shape) for part, like in zip(parts, likes, strict=True))

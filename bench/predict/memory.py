@@ -229,7 +229,7 @@ def predict_from_trace(
     low = simulate(certain, settings, summit)
     return MemoryPrediction(
         videos=trace.videos,
-        parameter_bytes=sum(event.size_bytes for event in trace.setup),
+        parameter_bytes=sum(trace.allocation(key).size_bytes for key in _alive(trace.setup)),
         low=low,
         high=simulate(trace, settings),
         composition=None if low.steady is None else compose(certain, summit),

@@ -6,6 +6,7 @@ before the first trace.
 
 import contextlib
 import functools
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ __all__ = [
     "FakeTensorMode",
     "SteppingScaler",
     "TorchDispatchMode",
+    "adds_in_place",
     "asks_for_device",
     "device_of",
     "dump_history",
@@ -236,6 +238,66 @@ def device_of(tensor: Tensor) -> torch.device:
     return tensor.fake_device
 
 
+AROUND_A_MODE = {__name__, "bench.predict.trace", "torch._compile", "torch._dynamo.eval_frame"}
+"""Modules whose functions lie between an operator's caller and the mode that sees it."""
+
+
+def adds_in_place(operator: Any, args: Any) -> bool:
+    """Tell whether autograd would add to a gradient in place, if its tensors were true ones; ask while it does.
+
+    Its engine does so where nobody else holds that gradient, but never to an instance of a subclass, as fake tensors
+    are (torch/csrc/autograd/input_buffer.cpp, ``can_accumulate_inplace``).
+    """
+    if operator is not torch.ops.aten.add.Tensor or not _is_engines_call():
+        return False
+    return _holders(args[0]) <= _holders_of_a_lone_gradient() and _is_dense(args[0])
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor fills its memory without gaps, in whatever order of its dimensions."""
+    below = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != below:
+                return False
+            below *= size
+    return True
+
+
+def _is_engines_call() -> bool:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"] in AROUND_A_MODE:
+        frame = frame.f_back
+    return frame.f_code is torch.autograd.graph._engine_run_backward.__code__
+
+
+def _holders(tensor: Tensor) -> int:
+    """Return how many hold a tensor or its storage; the caller's own call counts, too."""
+    return int(tensor._use_count()) + int(torch._C._storage_Use_Count(storage_id(tensor)))
+
+
+@functools.cache
+def _holders_of_a_lone_gradient() -> int:
+    found = _holders_while_adding(lambda x: x * 1 + x * 2)
+    _require(len(found) == 1, "autograd adds gradients by an operator")
+    return found[0]
+
+
+def _holders_while_adding(function: Callable[[Tensor], Tensor]) -> list[int]:
+    """Return the holders of the gradients that are added to while a function of one tensor is differentiated."""
+    found: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.add.Tensor and _is_engines_call():
+                found.append(_holders(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with really(), fake_mode(), Watch():
+        function(torch.ones(2, 3, requires_grad=True)).sum().backward()
+    return found
+
+
 def is_composite(operator: Any) -> bool:
     """Tell whether an operator only calls others. Autograd takes those apart; in inference mode nobody does."""
     return bool(operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))
@@ -303,6 +365,8 @@ def probe() -> None:
         _require(view.sum().item() == 1.0, "reading a value can be answered by a dispatch mode")
         del view
         _require(bool(ended) and reference() is None, "the end of a fake tensor's storage can be observed")
+        first, second = _holders_while_adding(_with_a_shared_gradient)
+        _require(first > second == _holders_of_a_lone_gradient(), "it can be counted who holds a gradient")
         weight = torch.nn.Parameter(torch.ones(2, 2))
         (torch.randperm(2, generator=torch.Generator()).float() @ weight).sum().backward()
         with really():
@@ -310,6 +374,13 @@ def probe() -> None:
         _require(weight.grad is not None, "a backward pass runs on fake tensors")
     _require("aten.mv.default" in seen or "aten.mm.default" in seen, "a dispatch mode sees the operators")
     _require(callable(getattr(torch.amp.GradScaler, "_maybe_opt_step", None)), "GradScaler has _maybe_opt_step")
+
+
+def _with_a_shared_gradient(x: Tensor) -> Tensor:
+    one, other = x * 1, x.sin()
+    later = one.exp()
+    # When the gradient of one is added to that of later, it still waits for other, too.
+    return (one + other) + later
 
 
 def _require(holds: bool, assumption: str) -> None:

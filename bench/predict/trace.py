@@ -43,6 +43,7 @@ from bench.predict.device_rules import Rules, Scratch, cpu
 from bench.predict.private_api import (
     SteppingScaler,
     TorchDispatchMode,
+    adds_in_place,
     asks_for_device,
     device_of,
     fake_mode,
@@ -64,6 +65,8 @@ from etad.proposals import dense_grid, sample_proposals
 from etad.seeding import stream
 from etad.step import DRAWN_BY_FEATURES, Phase, TrainingStep
 from etad.train import build_optimizer
+
+aten = torch.ops.aten
 
 INFERENCE = "inference"
 """The one phase of a pass without training."""
@@ -217,8 +220,8 @@ class Recorder(TorchDispatchMode):
         self._backward_module = ""
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._with_workspace: set[bool] = set()
-        """Passes (backward or not) whose thread has its workspace of cuBLAS."""
+        self._kept: set[tuple[bool, str]] = set()
+        """Scratch that has stayed, by the pass (backward or not) whose thread has it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator and note the storages it made."""
@@ -235,6 +238,8 @@ class Recorder(TorchDispatchMode):
             # What it makes on the way is to be seen, too.
             with self:
                 return func.decompose(*args, **kwargs)
+        if self.in_backward and adds_in_place(func, args):
+            func = aten.add_.Tensor
         result = func(*args, **kwargs)
         if self.is_paused:
             return result
@@ -280,6 +285,16 @@ class Recorder(TorchDispatchMode):
         self._modules.append(module)
         self._note(tensor, category, "setup")
         self._modules.pop()
+
+    def merge(self, tensors: Iterable[Tensor], module: str) -> None:
+        """Note that parameters, which exist already and stay, move into one allocation."""
+        held = {storage_id(tensor): tensor for tensor in tensors}
+        size_bytes = sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+        self._append(Allocation(size_bytes, Category.PARAMETER, module, "setup", (len(held),)))
+        key = len(self.allocations) - 1
+        for identity, tensor in held.items():
+            self.end_early(tensor)
+            self._keys[identity] = key
 
     def label(self, tensors: Iterable[Tensor | None], category: Category) -> None:
         """Settle what the storages of ``tensors`` are for, unless they lie on the host."""
@@ -364,12 +379,12 @@ class Recorder(TorchDispatchMode):
 
     def _note_scratch(self, scratch: Scratch, operator: Any) -> None:
         name, shape = f"scratch of {operator}", (scratch.size_bytes,)
-        if scratch.size_bytes and not (scratch.kept and self.in_backward in self._with_workspace):
+        if scratch.size_bytes and (self.in_backward, scratch.kept_as) not in self._kept:
             self._append(
                 Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain)
             )
-            if scratch.kept:
-                self._with_workspace.add(self.in_backward)
+            if scratch.kept_as:
+                self._kept.add((self.in_backward, scratch.kept_as))
             else:
                 self.end(len(self.allocations) - 1)
 
@@ -578,6 +593,8 @@ class _Session:
         for name, module in _in_order_of_transfer(self.model):
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 self.recorder.adopt(tensor, Category.PARAMETER, name)
+            if rules.flat_lstm and isinstance(module, nn.LSTM):
+                self.recorder.merge(module.parameters(), name)
         self.recorder.follow_modules(self.model)
         if shortcut and self.model.feature_extractor is not None:
             in_one_pass = config.data.length // config.step.chunk if config.step.strategy == "checkpointed" else 0

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from bench.predict.allocator import MIB
-from bench.predict.device_rules import LSTM_RESERVE, cublas_workspace_bytes, cuda, release_of
+from bench.predict.device_rules import (
+    CUBLASLT_WORKSPACE_BYTES,
+    LSTM_RESERVE,
+    cublas_workspace_bytes,
+    cuda,
+    release_of,
+)
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
 from bench.predict.trace import Category, Trace, trace_inference, trace_training
 from etad.config import Config, load_config, parse_config
@@ -175,9 +181,11 @@ def test_workspace_of_cublas(capability: tuple[int, int], size_bytes: int) -> No
     assert cublas_workspace_bytes(capability) == size_bytes
 
 
-def test_every_gemm_has_a_workspace() -> None:
+def test_every_gemm_has_a_workspace_of_its_library() -> None:
     trace = trace_inference(on_features(), rules=cuda((9, 0), (2, 15)))
-    assert set(sizes(trace, "scratch of aten.addmm")) == {32 * MIB}
+    assert set(sizes(trace, "scratch of aten.addmm", "stage_pem.0.reg_s_fc.0")) == {CUBLASLT_WORKSPACE_BYTES}
+    # The layer that ends in one number.
+    assert set(sizes(trace, "scratch of aten.addmm", "stage_pem.0.reg_s_fc.8")) == {32 * MIB}
 
 
 def test_before_torch_2_15_two_workspaces_stay() -> None:
@@ -203,7 +211,9 @@ def test_an_lstm_keeps_its_reserve_in_one_buffer_and_has_one_for_its_gradients()
     units, steps, videos = config.model.detector.hidden, config.data.length, 3
     of_lstm = sizes(trace, "", "mem_f")
     assert 4 * LSTM_RESERVE * units * steps * videos in of_lstm
-    assert 4 * (4 * units * (units + units) + 2 * 4 * units) in of_lstm
+    numbers = 4 * units * (units + units) + 2 * 4 * units
+    assert 4 * numbers in of_lstm
+    assert sizes(trace, "setup", "mem_f")[-1] == 4 * numbers
     assert not sizes(trace, "mkldnn")
 
 

@@ -17,12 +17,11 @@ HERE = Path(__file__).parent
 DRIVER_NAME = "libcuda.so.1"
 CUDA_MAJOR = "13"
 INCLUDES = {
-    "triton": "backends/nvidia/include",
     f"nvidia.cu{CUDA_MAJOR}": "include",
     "nvidia.cudnn": "include",
+    "triton": "backends/nvidia/include",
 }
-"""Packages that come with a CUDA build of torch, and where they keep CUDA's headers; triton's copy is first, as it is
-the complete one."""
+"""Packages that come with a CUDA build of torch, and where they keep CUDA's headers; triton has the compiler's."""
 
 
 def why_not() -> str | None:

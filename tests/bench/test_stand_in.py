@@ -1,0 +1,123 @@
+"""What a GPU does is measured as predicted: torch's own CUDA code runs, over a stand-in for CUDA (tests/stand_in).
+
+What it allocates is real, as is the allocator. Not checked here: what cuDNN and cuBLAS choose, and all that only a
+device can tell, such as times.
+"""
+
+import json
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from bench.measure.cells import make_cells
+from bench.measure.memory_timeline import read_snapshot
+from bench.predict.allocator import SMALL_SEGMENT_BYTES
+from bench.predict.memory import StepMemory, predict_memory
+from bench.predict.recorded import replay_recorded
+from bench.record import Metrics, Record
+from tests.stand_in.stand_in import compile_stand_in, why_not, with_stand_in
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+SMALL = {"encoder": "r2plus1d_18", "snippets": "8", "size": "64", "chunk": "2", "batch": "2"}
+"""Of anet_e2e: an encoder whose channels are few, and the detector as published."""
+BLOCKS_BYTES = 16384
+"""What a prediction may be off: some scalars and index tensors of the step, rounded up to blocks. They may need a small
+segment more."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_stand_in(tmp_path_factory.mktemp("stand_in"))
+
+
+def run(library: Path, *arguments: str, capacity_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.cli", *arguments]
+    environment = with_stand_in(library, capacity_bytes)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def measured(
+    library: Path, knobs: dict[str, str], folder: Path, *more: str, capacity_bytes: int | None = None
+) -> Record:
+    arguments = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+    path = folder / "record.json"
+    done = run(
+        library,
+        *("memory", "--device", "cuda", *arguments, *more, "--format", "json", "-o", str(path)),
+        capacity_bytes=capacity_bytes,
+    )
+    assert path.exists(), done.stderr
+    [record] = map(Record.model_validate, json.loads(path.read_text()))
+    assert record.device == "stand-in-no-gpu"
+    return record
+
+
+def levels(metrics: Metrics, step: str) -> dict[str, float | None]:
+    return {
+        level: metrics[f"{step}_step_{level}_bytes"].value
+        for level in ("requested_peak", "allocated_peak", "active_peak", "reserved_peak")
+    }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "precision"), [("sequential", "fp32"), ("joint", "bf16"), ("checkpointed", "fp32")]
+)
+def test_torch_allocates_for_a_gpu_what_was_predicted(
+    library: Path, tmp_path: Path, strategy: str, precision: str
+) -> None:
+    knobs = {**SMALL, "strategy": strategy, "precision": precision}
+    snapshot, timeline = tmp_path / "snapshot.pickle", tmp_path / "timeline.png"
+    record = measured(library, knobs, tmp_path, "--snapshot", str(snapshot), "--timeline", str(timeline))
+    assert record.status == "ok"
+    [cell] = make_cells(["etad-bench", "memory"], "anet_e2e", knobs)
+    predicted = predict_memory(cell.config)
+    assert record.metrics["parameter_bytes"].value == predicted.parameter_bytes
+    assert record.metrics["steps"].value == predicted.low.steps
+    for step, memory in (("first", predicted.low.first), ("steady", predicted.low.steady)):
+        assert memory is not None
+        assert_alike(record, step, memory)
+    # What the allocator wrote down of it is what the simulated one does with the same requests.
+    events = next(events for events in read_snapshot(snapshot)["device_traces"] if events)
+    assert replay_recorded(events).difference is None
+    assert timeline.stat().st_size > 0
+
+
+def assert_alike(record: Record, step: str, memory: StepMemory) -> None:
+    parts = chain(
+        [(record.metrics, memory.peak)], ((record.phases[name], memory.phases[name]) for name in record.phases)
+    )
+    for metrics, usage in parts:
+        found = levels(metrics, step)
+        assert found["requested_peak"] == pytest.approx(usage.requested_bytes, abs=BLOCKS_BYTES)
+        assert found["allocated_peak"] == pytest.approx(usage.allocated_bytes, abs=BLOCKS_BYTES)
+        assert found["active_peak"] == pytest.approx(usage.active_bytes, abs=BLOCKS_BYTES)
+        assert found["reserved_peak"] == pytest.approx(usage.reserved_bytes, abs=SMALL_SEGMENT_BYTES)
+
+
+def test_out_of_memory_says_what_was_asked_for_and_where(library: Path, tmp_path: Path) -> None:
+    record = measured(library, SMALL, tmp_path, capacity_bytes=600_000_000)
+    assert record.status == "oom"
+    assert record.failure is not None
+    assert record.failure.phase == "update_encoder"
+    assert record.failure.requested_bytes is not None
+    assert record.failure.requested_bytes > 0
+    assert record.metrics["out_of_memory_errors"].value == 1
+    assert record.metrics["alloc_retries"].value
+
+
+def test_a_step_is_timed_by_cudas_events(library: Path, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    done = run(
+        library,
+        *("throughput", "-c", "quickstart", "--device", "cuda", "--processes", "1", "--max-time", "2"),
+        *("--format", "json", "-o", str(path)),
+    )
+    assert path.exists(), done.stderr
+    [record] = map(Record.model_validate, json.loads(path.read_text()))
+    assert record.status == "ok"
+    assert record.device == "stand-in-no-gpu"
+    assert str(record.metrics["step_s"].method).startswith("CUDA events")
