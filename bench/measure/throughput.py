@@ -397,7 +397,7 @@ def throughput_record(
     facts: dict[str, Any] = {
         "kind": "measured",
         "suite": SUITE,
-        "device": device_slug(environment, found.device if found else gpu_name(environment, device_name)),
+        "device": device_slug(environment, found.device) if found else device_meant(environment, device_name),
         "config": cell.config.resolved(),
         "measurement": measurement,
         "environment": environment.model_dump(mode="json"),
@@ -437,8 +437,17 @@ def shortfall(rounds: Sequence[Round], limits: Limits) -> Iterator[str]:
         yield f"{len(rounds)} of {limits.rounds} rounds: --max-time {limits.max_time_s:g} was over"
 
 
+def device_meant(environment: Environment, device_name: str) -> str:
+    """Return the slug of the device that ``--device`` means, for a cell that did not live to tell.
+
+    It is "cuda" for a GPU that NVML does not name.
+    """
+    means_gpu = environment.torch.cuda_available if device_name == "auto" else device_name != "cpu"
+    return device_slug(environment, gpu_name(environment, device_name) or ("cuda" if means_gpu else None))
+
+
 def gpu_name(environment: Environment, device_name: str) -> str | None:
-    """Return the name of the GPU that ``--device`` means, for a cell that did not live to tell; None: the CPU."""
+    """Return the name by NVML of the GPU that ``--device`` means; None: it is not known, or the CPU is meant."""
     gpus = environment.gpus.found
     if device_name == "cpu" or not gpus or (device_name == "auto" and not environment.torch.cuda_available):
         return None

@@ -1,7 +1,7 @@
 """What a GPU does is measured as predicted: torch's own CUDA code runs, over a stand-in for CUDA (tests/stand_in).
 
-What it allocates is real, as is the allocator. Not checked here: what cuDNN and cuBLAS choose, and all that only a
-device can tell, such as times.
+What it allocates is real, as is the allocator, and NVML beside it tells what that holds. Not checked here: what cuDNN
+and cuBLAS choose, and all that only a device can tell, such as times.
 """
 
 import json
@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.environment import collect_environment
+from bench.hardware import read_profile
 from bench.measure.cells import make_cells
 from bench.measure.memory_timeline import read_snapshot
-from bench.predict.allocator import SMALL_SEGMENT_BYTES
+from bench.measure.throughput import device_meant
+from bench.nvml import GpuStates
+from bench.predict.allocator import MIB, SMALL_SEGMENT_BYTES
 from bench.predict.memory import StepMemory, predict_memory
 from bench.predict.recorded import replay_recorded
 from bench.record import Metrics, Record
@@ -27,6 +31,8 @@ SMALL = {"encoder": "r2plus1d_18", "snippets": "8", "size": "64", "chunk": "2", 
 BLOCKS_BYTES = 16384
 """What a prediction may be off: some scalars and index tensors of the step, rounded up to blocks. They may need a small
 segment more."""
+CONTEXT_BYTES = 400 * MIB
+"""What a context takes, by the stand-in's NVML."""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,7 @@ def test_torch_allocates_for_a_gpu_what_was_predicted(
     for step, memory in (("first", predicted.low.first), ("steady", predicted.low.steady)):
         assert memory is not None
         assert_alike(record, step, memory)
+    assert_process_memory(record.metrics)
     # What the allocator wrote down of it is what the simulated one does with the same requests.
     events = next(events for events in read_snapshot(snapshot)["device_traces"] if events)
     assert replay_recorded(events).difference is None
@@ -98,6 +105,14 @@ def assert_alike(record: Record, step: str, memory: StepMemory) -> None:
         assert found["reserved_peak"] == pytest.approx(usage.reserved_bytes, abs=SMALL_SEGMENT_BYTES)
 
 
+def assert_process_memory(metrics: Metrics) -> None:
+    reserved_bytes, process = metrics["reserved_peak_bytes"].value, metrics["process_peak_bytes"]
+    assert reserved_bytes is not None
+    assert process.value == reserved_bytes + CONTEXT_BYTES
+    assert str(process.method).startswith("NVML per process")
+    assert metrics["context_overhead_bytes"].value == CONTEXT_BYTES
+
+
 def test_out_of_memory_says_what_was_asked_for_and_where(library: Path, tmp_path: Path) -> None:
     record = measured(library, SMALL, tmp_path, capacity_bytes=600_000_000)
     assert record.status == "oom"
@@ -109,15 +124,40 @@ def test_out_of_memory_says_what_was_asked_for_and_where(library: Path, tmp_path
     assert record.metrics["alloc_retries"].value
 
 
-def test_a_step_is_timed_by_cudas_events(library: Path, tmp_path: Path) -> None:
+def test_a_step_is_timed_by_cudas_events_and_its_energy_by_nvml(library: Path, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     done = run(
         library,
         *("throughput", "-c", "quickstart", "--device", "cuda", "--processes", "1", "--max-time", "2"),
-        *("--format", "json", "-o", str(path)),
+        *("--energy", "--format", "json", "-o", str(path)),
     )
     assert path.exists(), done.stderr
     [record] = map(Record.model_validate, json.loads(path.read_text()))
     assert record.status == "ok"
     assert record.device == "stand-in-no-gpu"
     assert str(record.metrics["step_s"].method).startswith("CUDA events")
+    energy = record.metrics["energy_per_video_j"]
+    assert energy.value
+    assert str(energy.method).startswith("NVML energy counter")
+    # The stand-in's power is constant, and so is what its energy gives.
+    assert record.metrics["power_peak_w"].value == 250
+    assert record.metrics["power_mean_w"].value == pytest.approx(250, rel=0.05)
+    assert record.metrics["sm_clock_median_hz"].value == 1.41e9
+
+
+def test_a_failed_cell_belongs_to_a_gpu_that_nvml_does_not_name() -> None:
+    environment = collect_environment().model_copy(update={"gpus": GpuStates()})
+    assert device_meant(environment, "cuda") == "cuda"
+    assert device_meant(environment, "cpu").startswith("cpu-")
+
+
+def test_a_profile_is_measured_with_its_context(library: Path, tmp_path: Path) -> None:
+    path = tmp_path / "stand_in_no_256g.yaml"
+    done = run(library, "profiles", "measure", "-o", str(path))
+    assert path.exists(), done.stderr
+    profile = read_profile(path)
+    assert profile.device_names == ("stand-in, no GPU",)
+    assert (profile.compute_capability, profile.multiprocessors, profile.power_w) == ("8.0", 108, 400)
+    assert profile.context_overhead_bytes == CONTEXT_BYTES
+    assert profile.measured is not None
+    assert profile.measured.context_method == "NVML per process"

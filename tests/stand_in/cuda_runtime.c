@@ -106,6 +106,13 @@ cudaError_t cudaMemGetInfo(size_t *unused, size_t *total)
     return cudaSuccess;
 }
 
+/* For nvml.c: whether the process has a context, which comes with its first memory, and what it was given. */
+int stand_in_has_context(size_t *given)
+{
+    *given = given_bytes;
+    return segments_made > 0;
+}
+
 /* Pinned host memory is ordinary memory whose address is remembered. */
 
 static struct {
@@ -425,6 +432,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     (void)device;
     memset(properties, 0, sizeof *properties);
     strcpy(properties->name, "stand-in, no GPU");
+    memcpy(properties->uuid.bytes, properties->name, sizeof properties->uuid.bytes);
     properties->totalGlobalMem = capacity();
     properties->warpSize = 32;
     properties->maxThreadsPerBlock = 1024;
@@ -496,6 +504,20 @@ CUresult cuCtxGetCurrent(CUcontext *context)
 {
     *context = (CUcontext)1;
     return CUDA_SUCCESS;
+}
+
+/* Where memory ran out, torch asks NVML who holds it; it has all it ever wants of the driver looked up before. */
+
+static CUresult not_supported(void) { return CUDA_ERROR_NOT_SUPPORTED; }
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *result)
+{
+    (void)name, (void)version, (void)flags;
+    *function = (void *)not_supported;
+    if (result)
+        *result = cudaDriverEntryPointSuccess;
+    return cudaSuccess;
 }
 
 /* Some kernels of torch's are compiled when they are first used; the true compiler (NVRTC) needs no GPU. */

@@ -1,7 +1,8 @@
 """A stand-in for CUDA: torch's own CUDA code runs where there is no GPU; cuda_runtime.c says how far that goes.
 
 What is real: which kernels torch launches, what it allocates for them, and when. What is not: the values of tensors on
-the device (read back, they are zeros), times, and what cuDNN and cuBLAS would ask for.
+the device (read back, they are zeros), times, and what cuDNN and cuBLAS would ask for. nvml.c tells of this GPU as NVML
+does.
 """
 
 import os
@@ -15,6 +16,8 @@ import torch
 
 HERE = Path(__file__).parent
 DRIVER_NAME = "libcuda.so.1"
+MANAGEMENT_NAME = "libnvidia-ml.so.1"
+MANAGEMENT_SOURCE = HERE / "nvml.c"
 CUDA_MAJOR = "13"
 INCLUDES = {
     f"nvidia.cu{CUDA_MAJOR}": "include",
@@ -37,18 +40,14 @@ def why_not() -> str | None:
 
 
 def compile_stand_in(folder: Path) -> Path:
-    """Compile the stand-in into a folder.
+    """Compile the stand-in into a folder, with NVML's beside it; return the former.
 
     Raises:
         subprocess.CalledProcessError: it does not compile; the compiler has said why on stderr.
     """
-    library = folder / DRIVER_NAME
-    sources = sorted(str(path) for path in HERE.glob("*.c"))
-    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{DRIVER_NAME}"]
-    # As the system's headers, whose warnings are not ours.
-    includes = [argument for folder in _includes() for argument in ("-isystem", str(folder))]
-    subprocess.run(["cc", *flags, *includes, *sources, "-o", str(library)], check=True)
-    return library
+    sources = set(HERE.glob("*.c")) - {MANAGEMENT_SOURCE}
+    _compile(folder / MANAGEMENT_NAME, {MANAGEMENT_SOURCE})
+    return _compile(folder / DRIVER_NAME, sources)
 
 
 def with_stand_in(library: Path, capacity_bytes: int | None = None) -> dict[str, str]:
@@ -61,7 +60,17 @@ def with_stand_in(library: Path, capacity_bytes: int | None = None) -> dict[str,
     # Settings of the caller's for CUDA and its allocator would be taken for the default.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "PYTORCH_"))}
     capacity = {} if capacity_bytes is None else {"STAND_IN_CAPACITY_BYTES": str(capacity_bytes)}
-    return kept | capacity | {"LD_PRELOAD": str(library)}
+    # NVML is loaded by its name.
+    folders = filter(None, (str(library.parent), kept.get("LD_LIBRARY_PATH")))
+    return kept | capacity | {"LD_PRELOAD": str(library), "LD_LIBRARY_PATH": os.pathsep.join(folders)}
+
+
+def _compile(library: Path, sources: set[Path]) -> Path:
+    flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{library.name}"]
+    # As the system's headers, whose warnings are not ours.
+    includes = [argument for folder in _includes() for argument in ("-isystem", str(folder))]
+    subprocess.run(["cc", *flags, *includes, *sorted(map(str, sources)), "-o", str(library)], check=True)
+    return library
 
 
 def _includes() -> list[Path]:
