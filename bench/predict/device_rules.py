@@ -4,11 +4,12 @@ Each rule is one small function that names its source. There are three kinds of 
 
 - a call is replaced by one that allocates what the device's own implementation does (``_CudaCalls``);
 - an operator uses memory while it runs that no tensor shows (``Scratch``);
-- an output's size is not known to fake tensors (``mkldnn_rnn_workspace``).
+- an output's size is not known to fake tensors (``mkldnn_rnn_workspace``), or its layout is another one.
 
 What cannot be known without the GPU is marked ``uncertain``: a prediction is made without it (low) and with it (high).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,12 +29,14 @@ class Scratch(NamedTuple):
 
     Attributes:
         size_bytes: how much.
+        is_first: whether it is there before the result is.
         uncertain: whether it is a bound instead of a known number.
         kept_as: what it stays as, once for the forward and once for the backward pass, whose threads share none; empty
             if it goes.
     """
 
     size_bytes: int
+    is_first: bool = False
     uncertain: bool = False
     kept_as: str = ""
 
@@ -47,6 +50,7 @@ class Rules:
         functions: makes a mode that replaces calls; None for none.
         scratch: ``(operator, arguments, result)`` -> scratch of that call.
         outputs: ``(operator, arguments)`` -> true size in bytes of outputs, by position.
+        layout: ``(operator, arguments, result)`` -> the result as the device lays it out.
         foreach: whether the optimizer works on all tensors of a group at once. It is the default for CUDA tensors, and
             costs intermediate results of the whole group's size (``torch.optim.Optimizer``, ``foreach``).
         host_memory: whether the tensors that a GPU run keeps in the host's memory count.
@@ -58,6 +62,7 @@ class Rules:
     functions: Callable[[], TorchFunctionMode] | None
     scratch: Callable[[Any, Sequence[Any], Any], Iterator[Scratch]]
     outputs: Callable[[Any, Sequence[Any]], Mapping[int, int]]
+    layout: Callable[[Any, Sequence[Any], Any], Any]
     foreach: bool
     host_memory: bool
     flat_lstm: bool
@@ -70,6 +75,7 @@ def cpu() -> Rules:
         functions=None,
         scratch=lambda operator, arguments, result: iter(()),
         outputs=mkldnn_rnn_workspace,
+        layout=lambda operator, arguments, result: result,
         foreach=False,
         host_memory=True,
         flat_lstm=False,
@@ -91,6 +97,8 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
             yield Scratch(CUBLASLT_WORKSPACE_BYTES, kept_as="cuBLASLt" if workspace_kept else "")
         elif operator in GEMMS:
             yield Scratch(workspace, kept_as="cuBLAS" if workspace_kept else "")
+        elif operator is aten.sum.dim_IntList:
+            yield from column_sum_scratch(*arguments[:2])
         elif operator is aten.convolution.default:
             yield from convolution_scratch(arguments, result)
         elif operator is aten.convolution_backward.default:
@@ -101,6 +109,7 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
         functions=_CudaCalls,
         scratch=scratch,
         outputs=statistics_of_batch_norm,
+        layout=of_batch_norms_gradient,
         foreach=True,
         host_memory=False,
         flat_lstm=True,
@@ -142,6 +151,30 @@ def uses_cublaslt(bias: Tensor, left: Tensor, right: Tensor) -> bool:
     return bias.dim() == 1 and bias.is_contiguous() and len(bias) == right.shape[1] and min(right.shape) > 1
 
 
+def column_sum_scratch(matrix: Tensor, dimensions: Sequence[int]) -> Iterator[Scratch]:
+    """Yield what a sum over the rows of a matrix uses where several blocks of threads share a column.
+
+    That is how the gradient of a linear layer's bias comes about. aten/src/ATen/native/cuda/Reduce.cuh,
+    ``setReduceConfig``: of at most 512 threads, each has up to four columns, 32 lie side by side, and the others share
+    the rows. A thread left with 256 or more is given 16, and partial sums, in fp32, go through memory. Not regarded: on
+    a GPU with few multiprocessors, fewer blocks may share a column.
+    """
+    if matrix.dim() != 2 or list(dimensions) != [0] or not matrix.is_contiguous() or matrix.numel() == 0:
+        return
+    rows, columns = matrix.shape
+    vector = math.gcd(columns, 4)
+    width = min(_last_power_of_two(columns // vector), 32)
+    height = min(_last_power_of_two(rows), 512 // vector // width)
+    per_thread = -(-rows // height)
+    if rows >= 16 * height and per_thread >= 256:
+        blocks = -(-per_thread // 16)
+        yield Scratch(4 * columns * blocks * width * vector)
+
+
+def _last_power_of_two(number: int) -> int:
+    return int(2 ** (number.bit_length() - 1))
+
+
 def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:
     """Yield what cuDNN's forward convolution uses while it runs.
 
@@ -176,7 +209,7 @@ def _copies(operands: Sequence[Tensor]) -> Iterator[Scratch]:
         wanted = channels_last
     for operand in operands:
         if not operand.is_contiguous(memory_format=wanted):
-            yield Scratch(_bytes(operand))
+            yield Scratch(_bytes(operand), is_first=True)
 
 
 def _is_only(operand: Tensor, memory_format: torch.memory_format) -> bool:
@@ -199,6 +232,16 @@ def statistics_of_batch_norm(operator: Any, arguments: Sequence[Any]) -> Mapping
     if operator not in BATCH_NORMS or arguments[0].dtype == torch.float32:
         return {}
     return dict.fromkeys((1, 2), 4 * arguments[0].shape[1])
+
+
+def of_batch_norms_gradient(operator: Any, arguments: Sequence[Any], result: Any) -> Any:
+    """Return the result of an operator, a BatchNorm's gradient contiguous where it is in evaluation.
+
+    Whatever the layout of its input: ``batch_norm_backward_cuda`` (aten/src/ATen/native/cuda/Normalization.cu).
+    """
+    if operator is not aten.native_batch_norm_backward.default or arguments[7] or result[0] is None:
+        return result
+    return result[0].contiguous(), *result[1:]
 
 
 def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int, int]:

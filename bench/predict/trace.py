@@ -240,16 +240,24 @@ class Recorder(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         if self.in_backward and adds_in_place(func, args):
             func = aten.add_.Tensor
-        result = func(*args, **kwargs)
+        result = self._rules.layout(func, args, func(*args, **kwargs))
         if self.is_paused:
             return result
         self.operators += 1
         category = self._default if kwargs.get("generator") is None else Category.HOST
         true_bytes = self._rules.outputs(func, args)
+        scratch = [one for one in self._rules.scratch(func, args, result) if one.size_bytes]
+        first = [self._note_scratch(one, func) for one in scratch if one.is_first]
         for number, tensor in enumerate(_tensors(result)):
             self._note(tensor, category, func, true_bytes.get(number))
-        for scratch in self._rules.scratch(func, args, result):
-            self._note_scratch(scratch, func)
+        for key in first:
+            self.end(key)
+        for one in scratch:
+            if one.kept_as and (self.in_backward, one.kept_as) not in self._kept:
+                self._kept.add((self.in_backward, one.kept_as))
+                self._note_scratch(one, func)
+            elif not one.is_first and not one.kept_as:
+                self.end(self._note_scratch(one, func))
         return result
 
     @contextmanager
@@ -377,16 +385,10 @@ class Recorder(TorchDispatchMode):
             self._append(Allocation(size_bytes, category, self._module, str(operator), tuple(tensor.shape)))
             self.attach(tensor, len(self.allocations) - 1)
 
-    def _note_scratch(self, scratch: Scratch, operator: Any) -> None:
+    def _note_scratch(self, scratch: Scratch, operator: Any) -> int:
         name, shape = f"scratch of {operator}", (scratch.size_bytes,)
-        if scratch.size_bytes and (self.in_backward, scratch.kept_as) not in self._kept:
-            self._append(
-                Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain)
-            )
-            if scratch.kept_as:
-                self._kept.add((self.in_backward, scratch.kept_as))
-            else:
-                self.end(len(self.allocations) - 1)
+        self._append(Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain))
+        return len(self.allocations) - 1
 
     def _append(self, allocation: Allocation) -> None:
         self.events.append(Event(len(self.allocations), allocation.size_bytes))
