@@ -50,6 +50,8 @@ def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -
     path = output or LOCAL_FOLDER / f"{profile.name}.yaml"
     if path.exists() and not force:
         raise DataError(f"{path}: is there already; --force overwrites it, -o writes elsewhere")
+    # A profile is known by its file's name.
+    profile = profile.model_copy(update={"name": path.stem})
     write_text(path, dump_profile(profile))
     note(f"wrote {path}")
     click.echo(_one(profile, form))

@@ -26,14 +26,14 @@ class Outcome(Generic[Result]):
     """What became of one call.
 
     Attributes:
-        status: "ok", "error" (it raised, or its process died) or "timeout".
+        status: "ok", "oom" (the GPU's memory ran out), "error" (it raised, or its process died) or "timeout".
         value: what the function returned; None unless the status is "ok".
         message: why there is none, in one line; empty if the status is "ok". The traceback is on stderr.
         started_at: when the process was started, UTC.
         duration_s: from then until it answered or was given up, its start included.
     """
 
-    status: Literal["ok", "error", "timeout"]
+    status: Literal["ok", "oom", "error", "timeout"]
     value: Result | None
     message: str
     started_at: datetime
@@ -77,8 +77,8 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, timeout_s: fl
     kind, content = answer
     if kind == "mistake":
         raise content
-    if kind == "error":
-        return Outcome("error", None, content, started_at, duration_s)
+    if kind in ("oom", "error"):
+        return Outcome(kind, None, content, started_at, duration_s)
     return Outcome("ok", content, "", started_at, duration_s)
 
 
@@ -146,9 +146,12 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
         sender.send(("mistake", error))
     except Exception as error:
         text = str(error).strip().splitlines()
-        message = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        traceback.print_exc()
-        sender.send(("error", message))
+        name = type(error).__name__
+        # By its name, since not everything that runs isolated needs torch.
+        is_lack = name == "OutOfMemoryError"
+        if not is_lack:
+            traceback.print_exc()
+        sender.send(("oom" if is_lack else "error", ": ".join([name, *text[:1]])))
 
 
 def _death(exit_code: int | None) -> str:

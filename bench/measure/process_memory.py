@@ -41,7 +41,7 @@ class ProcessMeter:
         """Read it now, for the CUDA device ``device``."""
         properties = torch.cuda.get_device_properties(device)
         before, after = _state(self._before, str(properties.uuid)), _state(read_gpus(), str(properties.uuid))
-        if any(state.mig for state in self._before.found):
+        if (before is None or before.mig) and any(state.mig for state in self._before.found):
             # The whole GPU's numbers say nothing of one of its instances, which NVML knows by a name of its own.
             used_bytes, method = memory_of_process(os.getpid(), f"MIG-{properties.uuid}")
             reason = "NVML per process, MIG instance" if used_bytes else f"the GPU is divided by MIG; {method}"

@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from bench.environment import collect_environment, device_slug
 from bench.measure.cells import Cell
 from bench.measure.isolation import Outcome
+from bench.measure.throughput import device_meant
 from bench.measure.workload import Workload
 from bench.meters.ranges import PhaseRanges
 from bench.record import Failure, Metric, Metrics, Record
@@ -125,7 +126,7 @@ def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str,
     facts: dict[str, Any] = {
         "kind": "measured",
         "suite": SUITE,
-        "device": device_slug(environment, found.gpu if found else None),
+        "device": device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"]),
         "config": cell.config.resolved(),
         "measurement": {"inference": cell.inference, **measurement},
         "environment": environment.model_dump(mode="json"),

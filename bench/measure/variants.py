@@ -28,8 +28,8 @@ from bench.measure.throughput import (
     bound_finding,
     count_cell,
     counting_findings,
+    device_meant,
     exceeded,
-    gpu_name,
     measure_roof,
     phase_metrics,
     roof_metrics,
@@ -142,9 +142,9 @@ def compare_variants(
         facts: dict[str, Any] = {
             "kind": "measured",
             "suite": SUITE,
-            "device": device_slug(
-                environment, found.timings[name].device if found else gpu_name(environment, device_name)
-            ),
+            "device": device_slug(environment, found.timings[name].device)
+            if found
+            else device_meant(environment, device_name),
             "config": one.config.resolved(),
             "measurement": {"what": what, "real_data": False, "variant": name, "variants": list(names), "row": row},
             "environment": environment.model_dump(mode="json"),

@@ -20,7 +20,7 @@ from bench.measure.memory_cpu import measure_cell as measure_on_cpu
 from bench.measure.memory_cuda import cuda_record
 from bench.measure.memory_cuda import measure_cell as measure_on_gpu
 from bench.measure.memory_prediction import predict_cell, predicted_device, prediction_record
-from bench.measure.throughput import Limits, count_cell, gpu_name, throughput_record, time_cell
+from bench.measure.throughput import Limits, count_cell, device_meant, throughput_record, time_cell
 from bench.record import Kind, Record
 from bench.validation import MEASURED_FOLDER, standing
 from etad.config import Config, Positive, PositiveFloat, Section
@@ -150,7 +150,7 @@ class Memory:
     def asked(self, options: MemoryOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
         if options.device != "predict":
-            device = device_slug(environment, gpu_name(environment, options.device))
+            device = device_meant(environment, options.device)
             return Asked(
                 "measured", {"inference": options.inference, "device": options.device, "classes": CLASSES}, device
             )
@@ -198,7 +198,7 @@ class Throughput:
     def asked(self, options: ThroughputOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
         measurement = {"what": options.what, "real_data": options.real_data}
-        return Asked("measured", measurement, device_slug(environment, gpu_name(environment, options.device)))
+        return Asked("measured", measurement, device_meant(environment, options.device))
 
     def arguments(self, options: ThroughputOptions) -> list[str]:
         """See :class:`Suite`."""
@@ -233,7 +233,7 @@ class Accuracy:
 
     def asked(self, options: AccuracyOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        return Asked("measured", {}, device_slug(environment, gpu_name(environment, options.device)))
+        return Asked("measured", {}, device_meant(environment, options.device))
 
     def arguments(self, options: AccuracyOptions) -> list[str]:
         """See :class:`Suite`."""

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from bench.measure.isolation import run_all, run_isolated
 from etad.errors import ConfigError
@@ -21,6 +22,10 @@ def process_id() -> int:
 
 def raise_a_bug() -> None:
     raise ZeroDivisionError("first line\nsecond line")
+
+
+def run_out_of_memory() -> None:
+    raise torch.OutOfMemoryError("tried to allocate 2 MiB")
 
 
 def raise_a_mistake() -> None:
@@ -64,6 +69,12 @@ def test_a_bug_is_an_outcome_in_one_line(capfd: pytest.CaptureFixture[str]) -> N
     assert (outcome.status, outcome.value) == ("error", None)
     assert outcome.message == "ZeroDivisionError: first line"
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_lack_of_memory_is_an_outcome_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    outcome = run_isolated(run_out_of_memory, timeout_s=60)
+    assert (outcome.status, outcome.message) == ("oom", "OutOfMemoryError: tried to allocate 2 MiB")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_mistake_of_the_user_stays_one() -> None:
