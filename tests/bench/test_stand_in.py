@@ -129,7 +129,8 @@ def test_a_step_is_timed_by_cudas_events_and_its_energy_by_nvml(library: Path, t
     done = run(
         library,
         *("throughput", "-c", "quickstart", "--device", "cuda", "--processes", "1", "--max-time", "2"),
-        *("--energy", "--format", "json", "-o", str(path)),
+        *("--precision", "bf16", "--set", "efficiency.cuda_graphs=true", "--energy"),
+        *("--format", "json", "-o", str(path)),
     )
     assert path.exists(), done.stderr
     [record] = map(Record.model_validate, json.loads(path.read_text()))

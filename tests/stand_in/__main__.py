@@ -1,6 +1,7 @@
 """Runs a command as if there were a GPU: ``python -m tests.stand_in etad-bench memory --device cuda --ratio 0.3``.
 
-``STAND_IN_CAPACITY_BYTES`` in the environment sets its memory. Times mean nothing, and neither do values from it.
+``STAND_IN_CAPACITY_BYTES`` and ``STAND_IN_CAPABILITY`` in the environment set its memory and its compute capability
+("8.0"). Times mean nothing, and neither do values from it. Not possible: torch.compile, and ``etad-bench profile``.
 """
 
 import os
