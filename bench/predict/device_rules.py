@@ -109,7 +109,7 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
         functions=_CudaCalls,
         scratch=scratch,
         outputs=statistics_of_batch_norm,
-        layout=of_batch_norms_gradient,
+        layout=cuda_layout,
         foreach=True,
         host_memory=False,
         flat_lstm=True,
@@ -203,13 +203,18 @@ def convolution_backward_scratch(arguments: Sequence[Any], result: Sequence[Tens
 
 
 def _copies(operands: Sequence[Tensor]) -> Iterator[Scratch]:
-    wanted = torch.contiguous_format
-    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(operands[0].dim())
-    if channels_last is not None and any(_is_only(operand, channels_last) for operand in operands):
-        wanted = channels_last
+    wanted = _common_format(operands)
     for operand in operands:
         if not operand.is_contiguous(memory_format=wanted):
             yield Scratch(_bytes(operand), is_first=True)
+
+
+def _common_format(operands: Sequence[Tensor]) -> torch.memory_format:
+    """Return the format in which cuDNN takes a convolution's operands: channels-last where one of them is."""
+    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(operands[0].dim())
+    if channels_last is not None and any(_is_only(operand, channels_last) for operand in operands):
+        return channels_last
+    return torch.contiguous_format
 
 
 def _is_only(operand: Tensor, memory_format: torch.memory_format) -> bool:
@@ -234,14 +239,22 @@ def statistics_of_batch_norm(operator: Any, arguments: Sequence[Any]) -> Mapping
     return dict.fromkeys((1, 2), 4 * arguments[0].shape[1])
 
 
-def of_batch_norms_gradient(operator: Any, arguments: Sequence[Any], result: Any) -> Any:
-    """Return the result of an operator, a BatchNorm's gradient contiguous where it is in evaluation.
+def cuda_layout(operator: Any, arguments: Sequence[Any], result: Any) -> Any:
+    """Return an operator's result in the memory format that it has on a GPU.
 
-    Whatever the layout of its input: ``batch_norm_backward_cuda`` (aten/src/ATen/native/cuda/Normalization.cu).
+    cuDNN's convolutions keep the format of their operands (a CPU's, only some, depending on its threads). The gradient
+    of a BatchNorm in evaluation is contiguous, whatever its input is: ``batch_norm_backward_cuda``
+    (aten/src/ATen/native/cuda/Normalization.cu).
     """
-    if operator is not aten.native_batch_norm_backward.default or arguments[7] or result[0] is None:
-        return result
-    return result[0].contiguous(), *result[1:]
+    if operator is aten.convolution.default:
+        return result.contiguous(memory_format=_common_format(arguments[:2]))
+    if operator is aten.convolution_backward.default:
+        wanted = _common_format(arguments[:3])
+        of_operands = (None if part is None else part.contiguous(memory_format=wanted) for part in result[:2])
+        return *of_operands, result[2]
+    if operator is aten.native_batch_norm_backward.default and not arguments[7] and result[0] is not None:
+        return result[0].contiguous(), *result[1:]
+    return result
 
 
 def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int, int]:

@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 import pytest
+import torch
 
+from bench.predict import private_api
 from bench.predict.allocator import MIB
 from bench.predict.device_rules import (
     CUBLASLT_WORKSPACE_BYTES,
@@ -17,7 +19,7 @@ from bench.predict.device_rules import (
 )
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
 from bench.predict.trace import Category, Trace, trace_inference, trace_training
-from etad.config import Config, load_config, parse_config
+from etad.config import Config, EfficiencyConfig, load_config, parse_config
 from etad.models.etad import Etad
 from tests.bench.small_traces import RULES, VIDEOS, small, traced
 
@@ -237,6 +239,21 @@ def test_a_dropout_mask_is_one_byte_an_element() -> None:
 def test_the_optimizer_works_on_whole_groups() -> None:
     assert sizes(traced(small()), "aten._foreach_sqrt")
     assert not sizes(traced(small(), "cpu"), "aten._foreach_sqrt")
+
+
+def test_a_prediction_is_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A CPU keeps the format of a convolution's operands with several threads, and not with one.
+    config = small(encoder={"name": "r2plus1d_18"}).model_copy(
+        update={"efficiency": EfficiencyConfig(channels_last=True)}
+    )
+    threads = torch.get_num_threads()
+    traces = []
+    for count in (1, 2):
+        monkeypatch.setattr(private_api, "_KNOWN_RESULTS", {})
+        torch.set_num_threads(count)
+        traces.append(trace_training(config, classes=2, rules=cuda()))
+    torch.set_num_threads(threads)
+    assert traces[0] == traces[1]
 
 
 def test_convolution_scratch_is_in_the_high_scenario_only() -> None:
