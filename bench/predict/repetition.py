@@ -12,7 +12,7 @@ neither the output holds nor the backward pass ends).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -201,9 +201,7 @@ class _OnePass:
     The first two and the last two are traced. Each call between repeats the second one's forward pass, and when its
     gradient arrives, what happened from the arrival of the last but one's gradient to that of the call before.
 
-    Autograd sums the gradient of a shared tensor as it goes: a call ends the sum that the call after it left, and
-    leaves one of its own. The traced calls see only each other's sums, so the sums of the last but one stand for those
-    of the calls between, under changing keys.
+    Autograd adds the gradients of a shared weight to that of the last call, in place: of a call before, none is left.
     """
 
     def __init__(self, forward: Any, recorder: "Recorder", calls: int) -> None:
@@ -256,7 +254,6 @@ class _OnePass:
         if self._between is None:
             raise NotRepeatableError("fewer calls than expected")
         self._between.arrive(gradient, self._recorder)
-        self._between.settle(self._recorder)
 
     def _found(self, gradient: Tensor) -> "_Between":
         call, recorder = self._last_but_one, self._recorder
@@ -265,23 +262,10 @@ class _OnePass:
         events = recorder.events[self._arrived_at :]
         coming = recorder.key_of(gradient)
         begun = {event.key for event in events if event.size_bytes}
-        left = begun - {event.key for event in events if not event.size_bytes} - {coming}
-        sums: dict[int, int] = {}
-        fresh: list[int] = []
-        for event in events:
-            if event.size_bytes:
-                fresh += [event.key] * (event.key in left)
-            elif event.key not in begun and event.key not in (call.gradient, call.input_):
-                # The new sum is made just before the old one ends.
-                size_bytes = recorder.allocations[event.key].size_bytes
-                successors = [key for key in fresh if recorder.allocations[key].size_bytes == size_bytes]
-                if not successors:
-                    raise NotRepeatableError("something else than a sum ends")
-                sums[event.key] = successors[-1]
-                fresh.remove(successors[-1])
-        if fresh:
-            raise NotRepeatableError("something else than a sum is left")
-        return _Between(events, call.gradient, call.input_, coming, sums)
+        ended = {event.key for event in events if not event.size_bytes}
+        if not begun - ended <= {coming} or not ended - begun <= {call.gradient, call.input_}:
+            raise NotRepeatableError("a call's backward pass ends or leaves something else")
+        return _Between(events, call.gradient, call.input_, coming)
 
 
 @dataclass
@@ -293,16 +277,12 @@ class _Between:
         gradient: key of the gradient that had arrived.
         input_: key of what that call had been given.
         coming: key of the gradient that was about to arrive.
-        sums: the sums that ended, and by which they were replaced.
-        present: keys that now stand for the sums that were left.
     """
 
     events: Sequence[Event]
     gradient: int | None
     input_: int | None
     coming: int | None
-    sums: dict[int, int]
-    present: dict[int, int] = field(default_factory=dict)
     _coming: int | None = None
 
     def repeat(self, gradient: Tensor, x: Tensor | None, recorder: "Recorder") -> None:
@@ -315,13 +295,9 @@ class _Between:
                 recorder.end(keys.pop(event.key))
             elif event.key == self.gradient:
                 recorder.end_early(gradient)
-            elif event.key == self.input_:
+            else:
                 assert x is not None
                 recorder.end_early(x)
-            else:
-                left = self.sums[event.key]
-                recorder.end(self.present.get(left, left))
-        self.present = {left: keys.pop(left) for left in self.sums.values()}
         self._coming = None if self.coming is None else keys.get(self.coming)
         recorder.is_paused = True
 
@@ -330,10 +306,6 @@ class _Between:
         recorder.is_paused = False
         if self._coming is not None:
             recorder.attach(gradient, self._coming)
-
-    def settle(self, recorder: "Recorder") -> None:
-        """Let the sums that were left end as the last ones that ``repeat`` noted."""
-        recorder.rename(self.present)
 
 
 class _CallInOnePass(torch.autograd.Function):

@@ -239,6 +239,7 @@ class Recorder(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         if self.in_backward and adds_in_place(func, args):
+            # As with the true tensors of a GPU run, no sum takes memory of its own.
             func = aten.add_.Tensor
         result = self._rules.layout(func, args, func(*args, **kwargs))
         if self.is_paused:
@@ -333,12 +334,6 @@ class Recorder(TorchDispatchMode):
         identity = storage_id(tensor)
         self._keys[identity] = key
         self._references[identity] = weakref.ref(storage, lambda _: self._end(identity))
-
-    def rename(self, keys: Mapping[int, int]) -> None:
-        """Let storages that would end with one key end with another, which ``repeat`` noted."""
-        for identity, key in self._keys.items():
-            if key in keys:
-                self._keys[identity] = keys[key]
 
     def end(self, key: int) -> None:
         """Note the end of an allocation that no tensor stands for."""
