@@ -248,11 +248,13 @@ def test_a_prediction_is_the_same_on_any_number_of_threads(monkeypatch: pytest.M
     )
     threads = torch.get_num_threads()
     traces = []
-    for count in (1, 2):
-        monkeypatch.setattr(private_api, "_KNOWN_RESULTS", {})
-        torch.set_num_threads(count)
-        traces.append(trace_training(config, classes=2, rules=cuda()))
-    torch.set_num_threads(threads)
+    try:
+        for count in (1, 2):
+            monkeypatch.setattr(private_api, "_KNOWN_RESULTS", {})
+            torch.set_num_threads(count)
+            traces.append(trace_training(config, classes=2, rules=cuda()))
+    finally:
+        torch.set_num_threads(threads)
     assert traces[0] == traces[1]
 
 

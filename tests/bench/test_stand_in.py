@@ -16,6 +16,7 @@ from bench.environment import collect_environment
 from bench.hardware import read_profile
 from bench.measure.cells import make_cells
 from bench.measure.memory_timeline import read_snapshot
+from bench.measure.memory_validation import SMALL
 from bench.measure.throughput import device_meant
 from bench.nvml import GpuStates
 from bench.predict.allocator import MIB, SMALL_SEGMENT_BYTES
@@ -26,8 +27,6 @@ from tests.stand_in.stand_in import compile_stand_in, why_not, with_stand_in
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-SMALL = {"encoder": "r2plus1d_18", "snippets": "8", "size": "64", "chunk": "2", "batch": "2"}
-"""Of anet_e2e: an encoder whose channels are few, and the detector as published."""
 BLOCKS_BYTES = 16384
 """What a prediction may be off: some scalars and index tensors of the step, rounded up to blocks. They may need a small
 segment more."""
@@ -46,20 +45,20 @@ def run(library: Path, *arguments: str, capacity_bytes: int | None = None) -> su
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
-def measured(
-    library: Path, knobs: dict[str, str], folder: Path, *more: str, capacity_bytes: int | None = None
-) -> Record:
-    arguments = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+def record_of(library: Path, folder: Path, *arguments: str, capacity_bytes: int | None = None) -> Record:
     path = folder / "record.json"
     done = run(
-        library,
-        *("memory", "--device", "cuda", *arguments, *more, "--format", "json", "-o", str(path)),
-        capacity_bytes=capacity_bytes,
+        library, *arguments, "--device", "cuda", "--format", "json", "-o", str(path), capacity_bytes=capacity_bytes
     )
     assert path.exists(), done.stderr
     [record] = map(Record.model_validate, json.loads(path.read_text()))
     assert record.device == "stand-in-no-gpu"
     return record
+
+
+def memory(library: Path, knobs: dict[str, str], folder: Path, *more: str, capacity_bytes: int | None = None) -> Record:
+    arguments = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+    return record_of(library, folder, "memory", *arguments, *more, capacity_bytes=capacity_bytes)
 
 
 def levels(metrics: Metrics, step: str) -> dict[str, float | None]:
@@ -77,15 +76,15 @@ def test_torch_allocates_for_a_gpu_what_was_predicted(
 ) -> None:
     knobs = {**SMALL, "strategy": strategy, "precision": precision}
     snapshot, timeline = tmp_path / "snapshot.pickle", tmp_path / "timeline.png"
-    record = measured(library, knobs, tmp_path, "--snapshot", str(snapshot), "--timeline", str(timeline))
+    record = memory(library, knobs, tmp_path, "--snapshot", str(snapshot), "--timeline", str(timeline))
     assert record.status == "ok"
     [cell] = make_cells(["etad-bench", "memory"], "anet_e2e", knobs)
     predicted = predict_memory(cell.config)
     assert record.metrics["parameter_bytes"].value == predicted.parameter_bytes
     assert record.metrics["steps"].value == predicted.low.steps
-    for step, memory in (("first", predicted.low.first), ("steady", predicted.low.steady)):
-        assert memory is not None
-        assert_alike(record, step, memory)
+    for step, usage in (("first", predicted.low.first), ("steady", predicted.low.steady)):
+        assert usage is not None
+        assert_alike(record, step, usage)
     assert_process_memory(record.metrics)
     # What the allocator wrote down of it is what the simulated one does with the same requests.
     events = next(events for events in read_snapshot(snapshot)["device_traces"] if events)
@@ -93,9 +92,9 @@ def test_torch_allocates_for_a_gpu_what_was_predicted(
     assert timeline.stat().st_size > 0
 
 
-def assert_alike(record: Record, step: str, memory: StepMemory) -> None:
+def assert_alike(record: Record, step: str, predicted: StepMemory) -> None:
     parts = chain(
-        [(record.metrics, memory.peak)], ((record.phases[name], memory.phases[name]) for name in record.phases)
+        [(record.metrics, predicted.peak)], ((record.phases[name], predicted.phases[name]) for name in record.phases)
     )
     for metrics, usage in parts:
         found = levels(metrics, step)
@@ -114,7 +113,7 @@ def assert_process_memory(metrics: Metrics) -> None:
 
 
 def test_out_of_memory_says_what_was_asked_for_and_where(library: Path, tmp_path: Path) -> None:
-    record = measured(library, SMALL, tmp_path, capacity_bytes=600_000_000)
+    record = memory(library, SMALL, tmp_path, capacity_bytes=600_000_000)
     assert record.status == "oom"
     assert record.failure is not None
     assert record.failure.phase == "update_encoder"
@@ -125,17 +124,13 @@ def test_out_of_memory_says_what_was_asked_for_and_where(library: Path, tmp_path
 
 
 def test_a_step_is_timed_by_cudas_events_and_its_energy_by_nvml(library: Path, tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    done = run(
+    record = record_of(
         library,
-        *("throughput", "-c", "quickstart", "--device", "cuda", "--processes", "1", "--max-time", "2"),
+        tmp_path,
+        *("throughput", "-c", "quickstart", "--processes", "1", "--max-time", "2"),
         *("--precision", "bf16", "--set", "efficiency.cuda_graphs=true", "--energy"),
-        *("--format", "json", "-o", str(path)),
     )
-    assert path.exists(), done.stderr
-    [record] = map(Record.model_validate, json.loads(path.read_text()))
     assert record.status == "ok"
-    assert record.device == "stand-in-no-gpu"
     assert str(record.metrics["step_s"].method).startswith("CUDA events")
     energy = record.metrics["energy_per_video_j"]
     assert energy.value

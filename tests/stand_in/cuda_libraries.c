@@ -64,22 +64,24 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
     return DONE;
 }
 
+#define DESCRIPTOR(name, type)                                                                                         \
+    cudnnStatus_t cudnnCreate##name(type *descriptor)                                                                  \
+    {                                                                                                                  \
+        *descriptor = calloc(1, sizeof **descriptor);                                                                  \
+        return DONE;                                                                                                   \
+    }                                                                                                                  \
+    cudnnStatus_t cudnnDestroy##name(type descriptor)                                                                  \
+    {                                                                                                                  \
+        free(descriptor);                                                                                              \
+        return DONE;                                                                                                   \
+    }
+
 struct cudnnTensorStruct {
     cudnnDataType_t type;
     int dimensions, sizes[CUDNN_DIM_MAX], strides[CUDNN_DIM_MAX];
 };
 
-cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *descriptor)
-{
-    *descriptor = calloc(1, sizeof **descriptor);
-    return DONE;
-}
-
-cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t descriptor)
-{
-    free(descriptor);
-    return DONE;
-}
+DESCRIPTOR(TensorDescriptor, cudnnTensorDescriptor_t)
 
 cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type, int dimensions,
                                          const int sizes[], const int strides[])
@@ -120,17 +122,7 @@ static size_t bytes_of(cudnnDataType_t type)
     return type == CUDNN_DATA_DOUBLE ? 8 : type == CUDNN_DATA_FLOAT ? 4 : 2;
 }
 
-cudnnStatus_t cudnnCreateRNNDescriptor(cudnnRNNDescriptor_t *descriptor)
-{
-    *descriptor = calloc(1, sizeof **descriptor);
-    return DONE;
-}
-
-cudnnStatus_t cudnnDestroyRNNDescriptor(cudnnRNNDescriptor_t descriptor)
-{
-    free(descriptor);
-    return DONE;
-}
+DESCRIPTOR(RNNDescriptor, cudnnRNNDescriptor_t)
 
 cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNNAlgo_t algorithm, cudnnRNNMode_t cell,
                                        cudnnRNNBiasMode_t bias, cudnnDirectionMode_t direction,
@@ -146,17 +138,7 @@ cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNN
     return DONE;
 }
 
-cudnnStatus_t cudnnCreateRNNDataDescriptor(cudnnRNNDataDescriptor_t *descriptor)
-{
-    *descriptor = calloc(1, sizeof **descriptor);
-    return DONE;
-}
-
-cudnnStatus_t cudnnDestroyRNNDataDescriptor(cudnnRNNDataDescriptor_t descriptor)
-{
-    free(descriptor);
-    return DONE;
-}
+DESCRIPTOR(RNNDataDescriptor, cudnnRNNDataDescriptor_t)
 
 cudnnStatus_t cudnnSetRNNDataDescriptor(cudnnRNNDataDescriptor_t descriptor, cudnnDataType_t type,
                                         cudnnRNNDataLayout_t layout, int steps, int batch, int vector,
