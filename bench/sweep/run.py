@@ -219,8 +219,8 @@ def measure(cell: SweepCell, folder: Path) -> Record:
         record = SUITES[cell.suite].run(cell.cell, cell.options, folder)
     except torch.OutOfMemoryError as error:
         duration_s = (datetime.now(UTC) - started_at).total_seconds()
-        lack = Outcome[Record]("error", None, str(error).splitlines()[0], started_at, duration_s)
-        return failed(cell, lack, collect_environment(), "oom")
+        lack = Outcome[Record]("oom", None, str(error).splitlines()[0], started_at, duration_s)
+        return failed(cell, lack, collect_environment())
     if record.cell_id != cell.cell_id:
         raise AssertionError(f"the suite {cell.suite} answered another question than the one asked; a bug")
     return record
