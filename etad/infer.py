@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from etad.batched_postprocess import RawTensors, batched_detections
-from etad.class_scores import ClassScores, read_class_scores
 from etad.config import Config, PostprocessConfig
-from etad.data import transforms, videos
+from etad.data import transforms, video_reader, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, load
 from etad.data.raw_clips import gather_clips
-from etad.detection_log import DetectionLog
-from etad.detections import AGNOSTIC_CLASSES, Detections
+from etad.detections.batched_postprocess import RawTensors, batched_detections
+from etad.detections.class_scores import ClassScores, read_class_scores
+from etad.detections.detection_log import DetectionLog
+from etad.detections.detections import AGNOSTIC_CLASSES, Detections
+from etad.detections.postprocess import to_detections
+from etad.detections.submissions import submission
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.etad import Etad, encode_snippets
-from etad.placement import Placement
-from etad.postprocess import to_detections
+from etad.offload.placement import Placement
 from etad.progress import progress
-from etad.proposals import dense_grid
+from etad.sampling.proposals import dense_grid
 from etad.step import AUTOCAST_DTYPE, Listener, Phase, announced
-from etad.submissions import submission
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PlainVideos(Dataset[Sample]):
         taken: set[str] = set()
         for path in paths:
             try:
-                info = videos.probe(path)
+                info = video_reader.probe(path)
             except DataError as error:
                 self.unreadable[str(path)] = str(error)
                 continue
@@ -197,7 +197,7 @@ def postprocess(
     """Turn the raw outputs of videos into their detections, where they lie: all at once on a GPU, else by numpy.
 
     On a CPU numpy is faster: it leaves what the boundary filter drops out of soft-NMS. Arguments and errors are those
-    of :func:`etad.batched_postprocess.batched_detections`.
+    of :func:`etad.detections.batched_postprocess.batched_detections`.
     """
     if any(view.segments.device.type == "cuda" for views in videos.values() for view in views):
         return batched_detections(videos, durations_s, config, class_scores)

@@ -34,15 +34,15 @@ from torch.utils.checkpoint import checkpoint
 
 from etad.config import Config, StepConfig
 from etad.data.batch import Batch
-from etad.gradients import GradientSums
-from etad.kept_prefix import KeptPrefix
 from etad.losses import KEEP_DRAWS, Losses, Total, classifier_loss, detector_losses, make_targets
 from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.encoders import Part
 from etad.models.etad import Etad, by_video, encode_chunk, encode_snippets
-from etad.placement import Placement
-from etad.proposals import dense_grid, sample_proposals
-from etad.snippets import sample_snippets, snippet_count
+from etad.offload.gradients import GradientSums
+from etad.offload.kept_prefix import KeptPrefix
+from etad.offload.placement import Placement
+from etad.sampling.proposals import dense_grid, sample_proposals
+from etad.sampling.snippets import sample_snippets, snippet_count
 
 AUTOCAST_DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

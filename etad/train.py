@@ -20,16 +20,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from etad.config import Config, TrainConfig
-from etad.data.batch import Batch
+from etad.data.batch import Batch, ahead
 from etad.data.dataset import VideoDataset, epoch_batches, load
-from etad.data.prefetch import ahead
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.files import write_json, write_text
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
-from etad.optimizers import Int8Adam, OffloadedAdam
-from etad.placement import Placement
+from etad.offload.optimizers import Int8Adam, OffloadedAdam
+from etad.offload.placement import Placement
 from etad.progress import progress
 from etad.seeding import stream, stream_seed
 from etad.step import Listener, StepResult, TrainingStep

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
-from bench.measure.accuracy import Entry, check_parts, measure_accuracy
 from bench.measure.data_check import DataCheck
-from bench.record import Record, cell_id
-from bench.report.accuracy import as_json, as_markdown, plot_over_ratio
-from bench.store import ResultStore
+from bench.records.record import Record, cell_id
+from bench.records.store import ResultStore
+from bench.report.terminal.accuracy import as_json, as_markdown, plot_over_ratio
+from bench.suites.accuracy import Entry, check_parts, measure_accuracy
 from etad.config import Config
 from etad.distributed import alone
 from etad.errors import DataError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bench.report.compare import FORMS, Form
+from bench.report.terminal.compare import FORMS, Form
 from etad.progress import progress
 
 folder_option = click.option(
@@ -28,7 +28,7 @@ def baseline() -> None:
 @folder_option
 def save(folder: Path) -> None:
     """Make the baseline of this torch anew; to be committed together with the change that it follows from."""
-    from bench.baseline import CELLS, make_baseline, save_baseline
+    from bench.compare.baseline import CELLS, make_baseline, save_baseline
 
     records = list(progress(make_baseline(), "baseline", total=len(CELLS), unit="cell"))
     for path in save_baseline(folder, records):
@@ -43,9 +43,9 @@ def check(folder: Path, form: Form) -> None:
 
     Exit code 0: equal. 1: something differs, for better or worse. 4: there is no baseline of this torch.
     """
-    from bench.baseline import CELLS, check_baseline, make_baseline
-    from bench.compare import REGRESSED
-    from bench.report.compare import format_compared
+    from bench.compare.baseline import CELLS, check_baseline, make_baseline
+    from bench.compare.compare import REGRESSED
+    from bench.report.terminal.compare import format_compared
 
     compared = check_baseline(folder, list(progress(make_baseline(), "baseline", total=len(CELLS), unit="cell")))
     click.echo(format_compared(compared, form))

@@ -21,9 +21,9 @@ def check(paths: tuple[Path, ...], strict: bool, schema: bool) -> None:
     Looked at: the schema, physical sense, where it comes from (environment, commit, command; predicted says so), and
     whether each file lies where its content belongs. Exit code 3: there are problems. 5: there are no records.
     """
-    from bench.check import check_files
-    from bench.record import json_schema
-    from bench.store import record_files
+    from bench.records.audit import check_files
+    from bench.records.files import json_schema
+    from bench.records.store import record_files
 
     if schema:
         click.echo(json.dumps(json_schema(), indent=1))

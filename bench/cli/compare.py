@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import emit, output_option
-from bench.report.compare import FORMS, Form
+from bench.report.terminal.compare import FORMS, Form
 from etad.files import write_text
 
 
@@ -42,11 +42,11 @@ def compare(
     Exact metrics (predicted bytes, FLOPs, counts) compare by equality; times need a significant change of a minimum
     size. Exit code 0: nothing got worse. 1: something did. 4: not comparable, or there is no BASE. 5: HEAD is empty.
     """
-    from bench.compare import compare_records, load_base
-    from bench.gates import load_gates
-    from bench.report.compare import format_compared
-    from bench.report.compare import junit as junit_xml
-    from bench.store import load_records
+    from bench.compare.compare import compare_records, load_base
+    from bench.compare.thresholds import load_gates
+    from bench.records.store import load_records
+    from bench.report.terminal.compare import format_compared
+    from bench.report.terminal.compare import junit as junit_xml
 
     compared = compare_records(load_base(base), load_records(head), load_gates(gates_file), across_devices, ignore)
     text = format_compared(compared, form, everything)

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import click
 
 from bench.cli.options import note
-from bench.doctor import diagnose, watch
-from bench.environment import collect_environment
+from bench.machine.environment import collect_environment
+from bench.machine.fitness import diagnose, watch
 from etad.errors import DeviceError
 
 

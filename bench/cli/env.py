@@ -2,7 +2,7 @@
 
 import click
 
-from bench.environment import collect_environment, format_environment
+from bench.machine.environment import collect_environment, format_environment
 
 
 @click.command()

@@ -11,11 +11,11 @@ import pandas as pd
 
 from bench.cli.options import config_option, emit, note, run_option, set_option
 from etad.config import load_config
-from etad.evaluation import Evaluation, format_table
-from etad.false_positives import format_profile
+from etad.evaluation.average_precision import Evaluation, format_table
+from etad.evaluation.false_positives import format_profile
+from etad.evaluation.scoring import Score, Submission, mean_record
 from etad.files import write_json
 from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
-from etad.scoring import Score, Submission, mean_record
 
 
 @click.command()

@@ -24,8 +24,8 @@ def export(paths: tuple[Path, ...], form: str, output: str) -> None:
 
     What was exported to MLflow before is not exported again.
     """
-    from bench.sinks import SINKS
-    from bench.store import load_records
+    from bench.records.export import SINKS
+    from bench.records.store import load_records
 
     records = [record for path in paths for record in load_records(path)]
     count = SINKS[form](records, output)

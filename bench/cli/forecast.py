@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from bench.cells import make_cells, split
 from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
-from bench.hardware import list_profiles, load_profile
-from bench.measure.cells import make_cells, split
-from bench.report.tables import FORMATS, Format
+from bench.machine.datasheets import list_profiles, load_profile
+from bench.report.terminal.tables import FORMATS, Format
 from etad.progress import progress
 
 
@@ -50,10 +50,10 @@ def forecast(
     these factors is measured, too, and shown. Nothing here was measured on the GPU itself.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.measure.time_forecast import forecast_cells, training_videos
     from bench.predict.forecast import calibrate as fit
-    from bench.report.forecast import format_forecast
-    from bench.store import ResultStore
+    from bench.records.store import ResultStore
+    from bench.report.terminal.forecast import format_forecast
+    from bench.suites.forecast import forecast_cells, training_videos
 
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
     command = ["etad-bench", "forecast", *(["--inference"] if inference else [])]

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import emit, note, output_option
-from bench.report.compare import FORMS, Form
+from bench.report.terminal.compare import FORMS, Form
 from etad.files import write_text
 from etad.progress import progress
 
@@ -57,12 +57,12 @@ def gate(
     Fewer than 5 rounds cannot show a change of time. Exit code 0: nothing got worse. 1: something did. 3: a benchmark
     fails. 4: not comparable. 5: there are no benchmarks.
     """
-    from bench.compare import compare_records
-    from bench.gate import Plan, run_gate
-    from bench.gates import load_gates
-    from bench.report.compare import format_compared
-    from bench.report.compare import junit as junit_xml
-    from bench.store import ResultStore
+    from bench.compare.compare import compare_records
+    from bench.compare.revisions import Plan, run_gate
+    from bench.compare.thresholds import load_gates
+    from bench.records.store import ResultStore
+    from bench.report.terminal.compare import format_compared
+    from bench.report.terminal.compare import junit as junit_xml
 
     gates = load_gates(gates_file)
     command = shlex.join(["etad-bench", "gate", "--base", base, *(["--head", head] if head else [])])

@@ -8,21 +8,21 @@ from typing import Any
 
 import click
 
+from bench.cli.launch import is_launched, launch
 from bench.cli.options import config_option, device_option, gpus_option, note, run_option, set_option
-from bench.launch import is_launched, launch
 from etad.config import Config, load_config
 from etad.data.annotations import load_annotations
-from etad.data.videos import list_videos
-from etad.detections import AGNOSTIC_CLASSES
+from etad.data.video_files import list_videos
+from etad.detections.detections import AGNOSTIC_CLASSES
+from etad.detections.submissions import submission
+from etad.detections.timeline_plot import plot_timeline
 from etad.distributed import World, join_world
 from etad.errors import NothingToDoError
 from etad.files import write_json
 from etad.infer import PlainVideos, infer_test_set
 from etad.infer import infer as infer_videos
 from etad.models.etad import Etad
-from etad.plots import plot_timeline
 from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
-from etad.submissions import submission
 
 
 @click.command()

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bench.cells import Cell, make_cells
 from bench.cli import FAILED
 from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
-from bench.hardware import load_profile
-from bench.measure.cells import Cell, make_cells
-from bench.report.tables import FORMATS, Format
+from bench.machine.datasheets import load_profile
+from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
 from etad.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.fit import Target
-    from bench.record import Record
+    from bench.predict.fit import Target
+    from bench.records.record import Record
 
 Device = Literal["auto", "predict", "cpu", "cuda"]
 
@@ -70,10 +70,9 @@ def memory(
     lists, as in --ratio 0.1,0.3 --strategy sequential,joint, make a table of all combinations.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.fit import Target
-    from bench.measure.memory_slope import with_slopes
-    from bench.report.memory import format_memory, format_published
-    from bench.store import ResultStore
+    from bench.predict.fit import Target
+    from bench.records.store import ResultStore
+    from bench.report.terminal.memory import format_memory, format_published, with_slopes
 
     chosen = choose(device, hardware)
     target = None if hardware is None else Target.of_profile(load_profile(hardware))
@@ -82,7 +81,7 @@ def memory(
     cells = make_cells(command, config, given, assignments, inference)
     check_pictures(cells, chosen, snapshot, timeline)
     if chosen == "cpu":
-        from bench.measure.memory_cpu import measure_cells
+        from bench.suites.memory_on_cpu import measure_cells
 
         found = measure_cells(cells)
     elif chosen == "cuda":
@@ -151,11 +150,11 @@ def check_pictures(cells: list[Cell], device: str, snapshot: Path | None, timeli
 def _predicted(
     cells: list[Cell], target: "Target | None", store: Path | None, snapshot: Path | None, timeline: Path | None
 ) -> "Iterator[Record]":
-    from bench.measure.memory_prediction import predict_cells, predicted_device, trace_cell
+    from bench.compare.prediction_errors import MEASURED_FOLDER, standing
     from bench.measure.memory_timeline import predicted_timeline
     from bench.predict.snapshot import predicted_snapshot, write_snapshot
-    from bench.report.memory import describe
-    from bench.validation import MEASURED_FOLDER, standing
+    from bench.report.terminal.memory import describe
+    from bench.suites.memory_predicted import predict_cells, predicted_device, trace_cell
 
     folders = [MEASURED_FOLDER] if store is None else [store, MEASURED_FOLDER]
     for record in predict_cells(cells, target, standing(predicted_device(target), folders)):
@@ -166,16 +165,17 @@ def _predicted(
                 write_snapshot(snapshot, predicted_snapshot(trace))
                 note(f"wrote {snapshot}")
             if timeline is not None:
-                from bench.report.timeline import draw_timeline
+                from bench.report.plots.timeline import draw_timeline
 
                 draw_timeline(predicted_timeline(trace), describe(record), timeline)
                 note(f"wrote {timeline}")
 
 
 def _measured(cells: list[Cell], snapshot: Path | None, timeline: Path | None) -> "Iterator[Record]":
-    from bench.measure.memory_cuda import Recording, measure_cells
+    from bench.measure.memory_cuda import Recording
     from bench.measure.memory_timeline import read_snapshot, recorded_timeline
-    from bench.report.memory import describe
+    from bench.report.terminal.memory import describe
+    from bench.suites.memory_on_gpu import measure_cells
 
     with tempfile.TemporaryDirectory() as folder:
         path = snapshot or (Path(folder) / "snapshot.pickle" if timeline else None)
@@ -184,7 +184,7 @@ def _measured(cells: list[Cell], snapshot: Path | None, timeline: Path | None) -
             if snapshot is not None and marks is not None:
                 note(f"wrote {snapshot}")
             if timeline is not None and path is not None and marks is not None:
-                from bench.report.timeline import draw_timeline
+                from bench.report.plots.timeline import draw_timeline
 
                 draw_timeline(recorded_timeline(read_snapshot(path), marks), describe(record), timeline)
                 note(f"wrote {timeline}")

@@ -23,7 +23,7 @@ def merge(sources: tuple[Path, ...], into: Path, conflicts: Literal["error", "ne
 
     Records lie by device, so those of several machines do not meet.
     """
-    from bench.store import merge as merge_folders
+    from bench.records.gathering import merge as merge_folders
 
     merged = merge_folders(sources, into, conflicts)
     for what in ("copied", "identical", "replaced", "kept"):

@@ -12,7 +12,7 @@ def migrate(folder: Path) -> None:
 
     Other commands read old records as they are; this is for keeping them.
     """
-    from bench.store import migrate as migrate_folder
+    from bench.records.gathering import migrate as migrate_folder
 
     for old, new in migrate_folder(folder):
         click.echo(f"{old} -> {new}" if old != new else str(new))

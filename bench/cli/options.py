@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench.measure.cells import KNOBS
+from bench.cells import KNOBS
 from etad.config import Config, load_config
 from etad.files import write_text
 from etad.variants import VARIANTS, with_variant

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cells import KNOBS, make_cells
 from bench.cli.options import KNOB_HELP, emit, note, output_option, set_option, store_option
-from bench.hardware import list_profiles, load_profile
-from bench.measure.cells import KNOBS, make_cells
-from bench.report.tables import FORMATS, Format
+from bench.machine.datasheets import list_profiles, load_profile
+from bench.report.terminal.tables import FORMATS, Format
 from etad.config import Config, Precision, load_config
 from etad.errors import ConfigError, DeviceError
 from etad.progress import progress
 
 if TYPE_CHECKING:
-    from bench.fit import Target
-    from bench.plan import Search
+    from bench.predict.fit import Target
+    from bench.suites.plan import Search
 
 RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
 
@@ -56,9 +56,9 @@ def plan(
     list the GPUs that the config fits instead, with --batch and the like changing it.
     """
     # torch is slow to import, and --help does not need it.
-    from bench import plan as planning
-    from bench.report.plan import format_plan, format_wanted
-    from bench.store import ResultStore
+    from bench.records.store import ResultStore
+    from bench.report.terminal.plan import format_plan, format_wanted
+    from bench.suites import plan as planning
 
     if want:
         if memory is not None:
@@ -100,7 +100,7 @@ def _search(
     config: str, knobs: dict[str, str | None], recompute: str | None, assignments: tuple[str, ...], target: "Target"
 ) -> "Search":
     """Return what to try: what the options name, and the default for the others."""
-    from bench.plan import Search
+    from bench.suites.plan import Search
 
     defaults = Search()
     lists: dict[str, tuple[Any, ...]] = {
@@ -136,7 +136,7 @@ def _setting(config: Config, option: str) -> Any:
 
 
 def _target(hardware: str | None, memory: str | None) -> "Target":
-    from bench.fit import Target
+    from bench.predict.fit import Target
 
     if (hardware is None) == (memory is None):
         raise ConfigError("give --hardware NAME or --memory SIZE, one of them; etad-bench profiles lists the names")

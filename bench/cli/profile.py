@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from bench.cells import make_cells
 from bench.cli import FAILED
 from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option
-from bench.measure.cells import make_cells
-from bench.report.tables import FORMATS, Format
+from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError
 
 
@@ -47,9 +47,10 @@ def profile(
     No data or weights are needed. The phases of the step are ranges in the trace.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.measure.isolation import run_isolated
-    from bench.measure.profiling import TIMEOUT_S, mark_only, profile_cell, profile_record
-    from bench.report.profile import format_profile
+    from bench.machine.processes import run_isolated
+    from bench.measure.profiling import TIMEOUT_S, mark_only, profile_cell
+    from bench.report.terminal.profile import format_profile
+    from bench.suites.profile import profile_record
     from etad.distributed import choose_device
 
     chosen = choose_device(device)

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from bench.cli.options import note
-from bench.hardware import (
+from bench.machine.datasheets import (
     LOCAL_FOLDER,
     NUMBERS,
     PRECISIONS,
@@ -44,7 +44,7 @@ def profiles(name: str | None, form: Literal["table", "json"], output: Path | No
 
 
 def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -> None:
-    from bench.probe import measure_profile  # torch is slow to import, and the lists do not need it
+    from bench.machine.gpu_probe import measure_profile  # torch is slow to import, and the lists do not need it
 
     profile = measure_profile()
     path = output or LOCAL_FOLDER / f"{profile.name}.yaml"

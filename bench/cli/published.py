@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from bench.cli.options import emit
-from bench.published import DATASETS, Dataset, format_figures, load_published
+from bench.published.figures import DATASETS, Dataset, format_figures, load_published
 
 
 @click.command()

@@ -21,12 +21,12 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
     The HTML is one file without a need for the network. A browser prints it as PDF.
     """
     # pandas and torch are slow to import, and --help does not need them.
-    from bench.hardware import list_profiles
-    from bench.published import load_published
-    from bench.report.assemble import build_report
-    from bench.report.collect import collect
-    from bench.report.html import to_html
-    from bench.report.markdown import to_markdown
+    from bench.machine.datasheets import list_profiles
+    from bench.published.figures import load_published
+    from bench.report.page.assemble import build_report
+    from bench.report.page.collect import collect
+    from bench.report.page.html import to_html
+    from bench.report.page.markdown import to_markdown
 
     collected = collect(results)
     for problem in collected.problems:

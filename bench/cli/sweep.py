@@ -54,15 +54,15 @@ def sweep(
     where all nodes see it. Exit code 3: a cell failed; 5: nothing could run.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.environment import collect_environment
-    from bench.fit import Target
-    from bench.hardware import load_profile
-    from bench.report.study import check_target, format_comparisons, plot_study
-    from bench.report.sweep import format_estimates, format_sweep
-    from bench.store import ResultStore
+    from bench.machine.datasheets import load_profile
+    from bench.machine.environment import collect_environment
+    from bench.predict.fit import Target
+    from bench.records.store import ResultStore
+    from bench.report.terminal.study import check_target, format_comparisons, plot_study
+    from bench.report.terminal.sweep import format_estimates, format_sweep
+    from bench.report.terminal.sweep_progress import Display
     from bench.sweep.cells import shard as shard_of
     from bench.sweep.cells import sweep_cells
-    from bench.sweep.display import Display
     from bench.sweep.estimate import estimates, skipped
     from bench.sweep.file import load_sweep
     from bench.sweep.run import check_data, check_writable, forget, make_plan, run_cells

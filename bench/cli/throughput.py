@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import click
 
+from bench.cells import split
 from bench.cli import FAILED
 from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option, store_option
-from bench.measure.cells import split
-from bench.report.tables import FORMATS, Format
+from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError
 from etad.progress import progress
 
@@ -82,13 +82,14 @@ def throughput(
     and --rounds rounds behind the warm-up, or after --max-time.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.measure.isolation import use_threads
-    from bench.measure.targets import compare_cells, compare_targets, count_targets
-    from bench.measure.throughput import Limits, expected_duration, measure_cells, throughput_cells
-    from bench.report.roofline import check_target, plot_roofline
-    from bench.report.throughput import format_throughput
-    from bench.report.variants import format_variants
-    from bench.store import ResultStore
+    from bench.forms.goals import compare_cells, compare_targets, count_targets
+    from bench.machine.processes import use_threads
+    from bench.measure.rounds import Limits
+    from bench.records.store import ResultStore
+    from bench.report.plots.roofline import check_target, plot_roofline
+    from bench.report.terminal.throughput import format_throughput
+    from bench.report.terminal.variants import format_variants
+    from bench.suites.throughput import expected_duration, measure_cells, throughput_cells
     from etad.distributed import choose_device
 
     choose_device(device)

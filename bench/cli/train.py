@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.launch import is_launched, launch
 from bench.cli.options import (
     config_option,
     device_option,
@@ -16,7 +17,6 @@ from bench.cli.options import (
     variant_option,
     with_seed,
 )
-from bench.launch import is_launched, launch
 from etad.config import Config
 from etad.data.dataset import train_dataset
 from etad.distributed import World, choose_device, join_world

@@ -6,7 +6,7 @@ import click
 
 from bench.cli import FAILED
 from bench.cli.options import emit, note, output_option, set_option
-from bench.report.validation import Form
+from bench.report.terminal.validation import Form
 from etad.progress import progress
 
 OUT_OF_TOLERANCE = 1
@@ -45,10 +45,10 @@ def validate(
     cell failed, 6 without a GPU.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.measure.memory_validation import both_ways, present_target, record_traces, validation_cells
-    from bench.report.validation import format_validation
-    from bench.store import ResultStore
-    from bench.validation import known_pairs, pairs
+    from bench.compare.prediction_errors import known_pairs, pairs
+    from bench.records.store import ResultStore
+    from bench.report.terminal.validation import format_validation
+    from bench.suites.validation import both_ways, present_target, record_traces, validation_cells
 
     target = present_target()
     cells = validation_cells(config, assignments)

@@ -1,1 +1,1 @@
-"""What a command measures or predicts, cell by cell, each in a process of its own."""
+"""Measuring one cell in the present process: memory, time, energy, where the time goes. Imports predict and below."""

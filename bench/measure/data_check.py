@@ -12,14 +12,14 @@ from pathlib import Path
 import av
 import numpy as np
 
-from bench.record import Metric, Metrics
-from etad.class_scores import ClassScores, read_class_scores
+from bench.records.record import Metric, Metrics
 from etad.config import Config
-from etad.data import videos as video_files
+from etad.data import video_files
 from etad.data.annotations import Video, load_annotations, load_blocked
 from etad.data.dataset import VideoDataset, test_dataset, train_dataset
 from etad.data.features import FeatureStore
 from etad.data.synthetic_mark import synthetic_text
+from etad.detections.class_scores import ClassScores, read_class_scores
 from etad.errors import DataError
 from etad.progress import progress
 

@@ -4,9 +4,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-from bench.meters.energy import LEAST_WINDOW_S, Meter, Window
-from bench.nvml import HARMLESS_THROTTLING
-from bench.record import Metric, Metrics
+from bench.machine.energy_meters import LEAST_WINDOW_S, Meter, Window
+from bench.machine.nvml import HARMLESS_THROTTLING
+from bench.records.record import Metric, Metrics
 
 WINDOW_S = 5.0
 """How long a window is kept open: well above what the counter needs, so that its ticks of 100 ms weigh little."""

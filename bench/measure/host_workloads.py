@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.measure.memory_cpu import CLASSES
+from bench.batches import CLASSES
+from bench.machine.clocks import Stopwatch
 from bench.measure.workload import Amounts
-from bench.meters.clock import Stopwatch
-from etad.batched_postprocess import RawTensors
-from etad.class_scores import ClassScores
 from etad.config import Config
-from etad.data import transforms, videos
+from etad.data import transforms, video_files, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
 from etad.data.raw_clips import gather_clips
-from etad.detections import RawDetections
+from etad.detections.batched_postprocess import RawTensors
+from etad.detections.class_scores import ClassScores
+from etad.detections.detections import RawDetections
 from etad.errors import DataError
 from etad.infer import postprocess
-from etad.proposals import dense_grid
+from etad.sampling.proposals import dense_grid
 from etad.seeding import stream
 
 DATA_WAIT = "data_wait"
@@ -101,7 +101,7 @@ class DataLoading:
 
     def _video(self, number: int) -> Sample:
         data, video = self._config.data, self._dataset.videos[number]
-        path = videos.find_video(data.path(data.folder), data.pattern, video.id)
+        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
         if path is None:
             raise DataError(f"{video.id}: its file has disappeared")
         self._watch.begin("decode")

@@ -7,10 +7,9 @@ CPU has no caching allocator: what is requested is all there is to count.
 
 import json
 import math
-import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.environment import collect_environment, device_slug
-from bench.measure.cells import Cell
-from bench.measure.isolation import Outcome, run_all
-from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
-from bench.measure.process_memory import host_rss_peak_bytes
-from bench.meters.ranges import PhaseRanges
-from bench.predict.allocator import MIB
+from bench.batches import CLASSES, random_batch
+from bench.machine.environment import collect_environment
+from bench.machine.process_memory import host_rss_peak_bytes
+from bench.measure.ranges import PhaseRanges
 from bench.predict.memory import predict_memory
-from bench.predict.trace import INFERENCE, fake_batch
-from bench.record import Failure, Metric, Metrics, Record
+from bench.predict.recorder import INFERENCE
+from bench.units import MIB
 from etad.config import Config
-from etad.data.batch import Batch
 from etad.errors import DeviceError
 from etad.infer import Detecting
 from etad.models.etad import Etad
@@ -39,9 +34,6 @@ from etad.train import build_optimizer
 
 METHOD = "torch profiler, CPU allocator"
 TIMEOUT_S = 3600.0
-NO_CACHE = "a CPU has no caching allocator; see requested"
-CLASSES = 200
-"""Classes of the data set, as in a prediction."""
 MARK = "etad-bench "
 """Begins the name of every range that we mark in the profile."""
 
@@ -129,18 +121,6 @@ def run_steps(config: Config, inference: bool) -> None:
             del batch
 
 
-def random_batch(config: Config) -> Batch:
-    """Return a batch of the configured size, with two actions in every video."""
-    batch = fake_batch(config)
-    if batch.input_.dtype == torch.uint8:
-        batch.input_.random_(0, 256)
-    else:
-        batch.input_.normal_()
-    for segments in batch.segments:
-        segments.copy_(torch.linspace(0.1, 0.9, segments.numel()).view_as(segments))
-    return batch
-
-
 def peaks(events: Sequence[dict[str, Any]]) -> tuple[int, list[StepPeaks]]:
     """Return the bytes alive before the first step, and the peaks of every step, from a profile's events."""
     changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
@@ -164,61 +144,8 @@ def peaks(events: Sequence[dict[str, Any]]) -> tuple[int, list[StepPeaks]]:
     return _peak(alive, steps[0][0], steps[0][0]), found
 
 
-def measure_cells(cells: Sequence[Cell]) -> Iterator[Record]:
-    """Yield the record of every cell, measured one after the other.
-
-    Raises:
-        DeviceError: a cell needs more memory than this machine has free.
-    """
-    environment = collect_environment()
-    # What the profiler's library tells on stderr is for its own developers.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    outcomes = run_all(measure_cell, [(cell.config, cell.inference) for cell in cells], TIMEOUT_S)
-    for cell, outcome in zip(cells, outcomes, strict=True):
-        yield cpu_record(cell, outcome, environment.model_dump(mode="json"), device_slug(environment))
-
-
-def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: dict[str, Any], device: str) -> Record:
-    """Return the record of a measured cell, or of how its process failed."""
-    found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": device,
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, "device": "cpu", "classes": CLASSES},
-        "environment": environment,
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-        "warnings": cell.warnings,
-    }
-    if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
-    steps = dict(zip(STEPS, (found.first, found.steady), strict=True))
-    peak = max(step.peak_bytes for step in steps.values())
-    videos = cell.config.train.batch
-    metrics = {f"{name}_step_requested_peak_bytes": _bytes(step.peak_bytes) for name, step in steps.items()}
-    metrics |= {
-        "requested_peak_bytes": _bytes(peak),
-        "requested_static_bytes": _bytes(found.static_bytes),
-        "requested_per_video_bytes": _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}"),
-        "host_rss_peak_bytes": _bytes(found.host_rss_peak_bytes, "getrusage, whole process"),
-        **{f"{level}_peak_bytes": Metric(value=None, unit="bytes", reason=NO_CACHE) for level in LEVELS[1:]},
-    }
-    phases: dict[str, Metrics] = {}
-    for name, step in steps.items():
-        for phase, size_bytes in step.phases.items():
-            phases.setdefault(phase, {})[f"{name}_step_requested_peak_bytes"] = _bytes(size_bytes)
-    return Record(status="ok", metrics=metrics, phases=phases, **facts)
-
-
 def _peak(alive: Sequence[tuple[float, int]], begin: float, end: float) -> int:
     """Return the largest level between two moments, that at the first one included."""
     first, last = (bisect_right(alive, (moment, math.inf)) for moment in (begin, end))
     before = alive[first - 1][1] if first else 0
     return max([before, *(level for _, level in alive[first:last])])
-
-
-def _bytes(size_bytes: int, method: str = METHOD) -> Metric:
-    return Metric(value=size_bytes, unit="bytes", method=method)

@@ -7,26 +7,21 @@ metrics have the names of the predicted ones (memory_prediction.py), so that the
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.environment import Environment, collect_environment, slug
-from bench.measure.cells import Cell
-from bench.measure.isolation import Outcome, run_all
-from bench.measure.memory_cpu import CLASSES, random_batch
-from bench.measure.memory_prediction import LEVELS, STEPS, SUITE
-from bench.measure.process_memory import ProcessMemory, ProcessMeter, host_rss_peak_bytes
-from bench.measure.workload import Workload, placed
-from bench.predict.allocator import MIB, Usage
+from bench.batches import placed, random_batch
+from bench.machine.process_memory import ProcessMemory, ProcessMeter, host_rss_peak_bytes
+from bench.measure.workload import Workload
+from bench.predict.allocator import Usage
 from bench.predict.memory import MOST_STEPS, StepMemory, is_steady, largest
-from bench.predict.private_api import dump_history, on_out_of_memory, record_history, stop_history
-from bench.predict.trace import INFERENCE, Category
-from bench.record import Failure, Metric, Metrics, Record
+from bench.predict.recorder import INFERENCE, Category
+from bench.records.names import LEVELS
+from bench.torch_internals.allocator_history import dump_history, on_out_of_memory, record_history, stop_history
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.errors import DeviceError
@@ -277,137 +272,6 @@ def usage_of(device: torch.device, which: str) -> Usage:
     stats = torch.cuda.memory_stats(device)
     levels = {f"{level}_bytes": stats[f"{level}_bytes.all.{which}"] for level in LEVELS}
     return Usage(**levels, segments=stats[f"segment.all.{which}"])
-
-
-def measure_cells(cells: Sequence[Cell], recording: Recording | None = None) -> Iterator[tuple[Record, Marks | None]]:
-    """Yield the record of every cell, measured one after the other, with the marks of its snapshot.
-
-    Raises:
-        DeviceError: there is no CUDA GPU.
-    """
-    environment = collect_environment()
-    outcomes = run_all(measure_cell, [(cell.config, cell.inference, recording) for cell in cells], TIMEOUT_S)
-    for cell, outcome in zip(cells, outcomes, strict=True):
-        yield cuda_record(cell, outcome, environment), outcome.value.marks if outcome.value else None
-
-
-def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environment) -> Record:
-    """Return the record of a measured cell: status "ok", "oom", or how its process failed."""
-    found = outcome.value
-    names = {state.name for state in environment.gpus.found}
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": slug(found.gpu if found else names.pop() if len(names) == 1 else "cuda"),
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, "device": "cuda", "classes": CLASSES},
-        "environment": environment.model_dump(mode="json"),
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-    }
-    if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
-    exclusive = {True: "yes, as far as NVML shows", False: "no", None: "not known"}[found.process.exclusive]
-    failure = None if found.death is None else _failure(found.death)
-    return Record(
-        status="ok" if failure is None else "oom",
-        metrics=_metrics(found, cell.config.train.batch),
-        phases={phase: _step_metrics(found, phase) for phase in _phases(found)},
-        findings={"process_memory.method": found.process.method, "process_memory.exclusive": exclusive},
-        failure=failure,
-        warnings=(*_warnings(found), *cell.warnings),
-        **facts,
-    )
-
-
-def _failure(death: Death) -> Failure:
-    when = "before the first step" if death.step is None else f"in step {death.step + 1}"
-    where = f", {death.phase}" if death.phase else ""
-    asked = death.unknown if death.asked_bytes is None else f"asked the driver for {death.asked_bytes / MIB:.1f} MiB"
-    held = f"{death.usage.reserved_bytes / MIB:.1f} MiB are reserved after it"
-    return Failure(
-        message=f"out of memory {when}{where}: {asked}; {held}",
-        phase=death.phase,
-        requested_bytes=death.asked_bytes,
-    )
-
-
-def _metrics(found: CudaMemory, videos: int) -> Metrics:
-    metrics = _step_metrics(found, None)
-    for level in LEVELS:
-        if found.static is not None:
-            metrics[f"{level}_static_bytes"] = _bytes(getattr(found.static, f"{level}_bytes"))
-        taken = [step.peak for step in found.steps]
-        if taken and found.death is None:
-            peak = max(getattr(usage, f"{level}_bytes") for usage in (taken[0], taken[-1]))
-            metrics[f"{level}_peak_bytes"] = _bytes(peak)
-            metrics[f"{level}_per_video_bytes"] = _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}")
-    metrics |= _process_metrics(found)
-    if found.parameter_bytes is not None:
-        metrics["parameter_bytes"] = _bytes(found.parameter_bytes, "parameters and buffers")
-    metrics["host_rss_peak_bytes"] = _bytes(found.host_rss_peak_bytes, "getrusage, whole process")
-    for name, count in (("alloc_retries", found.retries), ("out_of_memory_errors", found.out_of_memory_errors)):
-        metrics[name] = Metric(value=count, unit="1", method=METHOD)
-    metrics["steps"] = Metric(value=len(found.steps), unit="1", method="steps taken until the reserve is steady")
-    return metrics
-
-
-def _process_metrics(found: CudaMemory) -> Metrics:
-    """Return what the process holds; the reserve may have been larger than when that was read, so its peak counts."""
-    process = found.process
-    metrics: Metrics = {}
-    used_bytes, reason = process.used_bytes, process.method
-    if used_bytes is not None and used_bytes < found.reserved_bytes:
-        used_bytes, reason = None, f"{reason}: less than what is reserved, so it counts something else"
-    peak = _reserved_peak(found)
-    for name, base in (("process_peak_bytes", peak), ("context_overhead_bytes", 0)):
-        if used_bytes is None or base is None:
-            why = reason if used_bytes is None else "memory ran out before a step was complete"
-            metrics[name] = Metric(value=None, unit="bytes", reason=why)
-        else:
-            method = f"{reason}, less reserved" + (", and the peak of reserved" if base else "")
-            metrics[name] = _bytes(used_bytes - found.reserved_bytes + base, method)
-    if process.total_bytes is not None:
-        metrics["device_total_bytes"] = _bytes(process.total_bytes, "NVML")
-    return metrics
-
-
-def _reserved_peak(found: CudaMemory) -> int | None:
-    """Return the peak of what is reserved over first and steady step; None if memory ran out."""
-    if found.death is not None or not found.steps:
-        return None
-    return max(step.peak.reserved_bytes for step in (found.steps[0], found.steps[-1]))
-
-
-def _step_metrics(found: CudaMemory, phase: str | None) -> Metrics:
-    """Return the peaks of first and steady step: of a phase, or of the whole step (None)."""
-    metrics: Metrics = {}
-    # Where memory ran out in the second step, there is a first one only.
-    ends = (found.steps[0], found.steps[-1])[: len(found.steps)] if found.steps else ()
-    for name, step in zip(STEPS, ends, strict=False):
-        usage = step.peak if phase is None else step.phases.get(phase)
-        if usage is not None:
-            for level in LEVELS:
-                metrics[f"{name}_step_{level}_peak_bytes"] = _bytes(getattr(usage, f"{level}_bytes"))
-    return metrics
-
-
-def _phases(found: CudaMemory) -> list[str]:
-    return list(dict.fromkeys(phase for step in found.steps for phase in step.phases))
-
-
-def _warnings(found: CudaMemory) -> Iterator[str]:
-    if found.death is None and not found.settled:
-        yield f"the reserve still grows after {len(found.steps)} steps; the last one counts"
-    if found.retries:
-        yield f"the cache had to be emptied {found.retries} times to make room: the step is slower than it need be"
-    if found.process.exclusive is False:
-        yield "other processes are on the GPU: what they hold is missing here"
-
-
-def _bytes(size_bytes: int, method: str = METHOD) -> Metric:
-    return Metric(value=size_bytes, unit="bytes", method=method)
 
 
 def _now_us() -> int:

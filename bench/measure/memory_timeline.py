@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.measure.memory_cuda import Marks
 from bench.predict.allocator import CachingAllocator
-from bench.predict.trace import Category, Part, Trace
+from bench.predict.recorder import Category, Part, Trace
 
 CATEGORIES = (
     Category.PARAMETER,

@@ -15,13 +15,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.environment import collect_environment, device_slug
-from bench.measure.cells import Cell
-from bench.measure.isolation import Outcome
-from bench.measure.throughput import device_meant
+from bench.cells import Cell
+from bench.measure.ranges import PhaseRanges
 from bench.measure.workload import Workload
-from bench.meters.ranges import PhaseRanges
-from bench.record import Failure, Metric, Metrics, Record
 from etad.errors import DataError
 from etad.files import replace_atomically
 
@@ -117,45 +113,6 @@ def mark_only(cell: Cell, device: torch.device, steps: int) -> None:
     for _ in range(WARM_UP):
         workload()
     _run(workload, steps)
-
-
-def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str, Any]) -> Record:
-    """Return the record of a profiled cell, or of how its process failed."""
-    environment = collect_environment()
-    found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"]),
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, **measurement},
-        "environment": environment.model_dump(mode="json"),
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-        "warnings": cell.warnings,
-    }
-    if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
-    steps = len(found.steps_s)
-    metrics: Metrics = {
-        "profiled_step_s": Metric(
-            value=sum(found.steps_s) / steps, unit="s", samples=found.steps_s, method=f"{METHOD}, which slows it down"
-        ),
-        "kernel_idle_ratio": Metric(
-            value=found.kernel_idle,
-            unit="1",
-            reason=NO_KERNELS if found.kernel_idle is None else None,
-            method=METHOD,
-        ),
-    }
-    for one in found.operators:
-        method = f"{one.calls / steps:g} calls a step; {METHOD}"
-        metrics[f"operator.{one.name}.self_time_s"] = Metric(value=one.self_time_s / steps, unit="s", method=method)
-    phases: dict[str, Metrics] = {
-        name: {"time_s": Metric(value=time_s, unit="s", method=METHOD)} for name, time_s in found.phases_s.items()
-    }
-    return Record(status="ok", metrics=metrics, phases=phases, **facts)
 
 
 def step_windows(events: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:

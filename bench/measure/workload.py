@@ -3,23 +3,18 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from bench.measure.memory_cpu import CLASSES, random_batch
-from bench.predict.trace import proposal_count
+from bench.batches import CLASSES, placed, random_batch
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.infer import Detecting
 from etad.models.etad import Etad
-from etad.proposals import dense_grid
+from etad.sampling.proposals import dense_grid, proposal_count
 from etad.seeding import stream
 from etad.step import Listener, TrainingStep
 from etad.train import build_optimizer
-
-What = Literal["train", "infer", "data", "post"]
-"""What is repeated: a training step, the detection of a batch, reading a batch, post-processing a batch."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +44,6 @@ def amounts_of(config: Config, inference: bool) -> Amounts:
         frames=snippets * data.frames.clip_frames,
         proposals=videos * (all_proposals if inference else proposal_count(config)),
     )
-
-
-def placed(batch: Batch, config: Config, device: torch.device) -> Batch:
-    """Return a batch where a step finds it: on the device, or in (pinned) host memory if the frames stay there."""
-    if config.efficiency.frames_on == "device":
-        return batch.to(device)
-    return batch.pin_memory() if device.type == "cuda" else batch
 
 
 class Workload:

@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-KIB = 2**10
-MIB = 2**20
+from bench.units import MIB
 
 MIN_BLOCK_BYTES = 512
 SMALL_REQUEST_BYTES = 1 * MIB

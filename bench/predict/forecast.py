@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from bench.measure.flops import Cost
 from bench.predict.roofline import Roof, least_times
-from bench.record import Metrics, Record, value_of
+from bench.predict.step_costs import Cost
+from bench.records.record import Metrics, Record, value_of
 from etad.errors import NothingToDoError
 
 LEAST_SHARE = 0.01

@@ -21,8 +21,13 @@ from bench.predict.allocator import (
     Usage,
 )
 from bench.predict.device_rules import cuda
-from bench.predict.trace import Category, Part, Trace, trace_inference, trace_training
+from bench.predict.recorder import Category, Part, Trace
+from bench.predict.trace import trace_inference, trace_training
 from etad.config import Config
+
+DEFAULT_CAPABILITY = (8, 0)
+"""Of the GPU predicted for where none is named."""
+METHOD = "traced step, simulated caching allocator"
 
 MOST_STEPS = 12
 """Steps after which a reserve that still grows is taken as it is."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bench.predict.allocator import Event
 
 if TYPE_CHECKING:
-    from bench.predict.trace import Recorder
+    from bench.predict.recorder import Recorder
 
 Kind = tuple[Any, ...]
 

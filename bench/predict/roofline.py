@@ -8,7 +8,7 @@ the host, which has to issue every operator.
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.hardware import Precision, Profile
+from bench.machine.datasheets import Precision, Profile
 
 LAUNCH_S = 5e-6
 """What torch needs to issue one operator to a GPU, where it was not measured: about 5 us on current hosts."""

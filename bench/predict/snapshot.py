@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.predict.allocator import SMALL_SEGMENT_BYTES, CachingAllocator, Event, Segment
-from bench.predict.trace import Allocation, Part, Trace
+from bench.predict.recorder import Allocation, Part, Trace
 from etad.files import replace_atomically
 
 Tree = dict[str, Any]

@@ -1,1 +1,1 @@
-"""From records to tables, plots and pages. Everything here only reads records."""
+"""From records to what people read: on the terminal, as a page, as a picture. Imports everything but the commands."""

@@ -11,11 +11,11 @@ import pydantic
 import yaml
 from pydantic import JsonValue
 
-from bench.environment import Environment
-from bench.measure.cells import KNOBS, Cell, overrides_of, without_effect
-from bench.record import cell_id
+from bench.cells import KNOBS, Cell, overrides_of, without_effect
+from bench.machine.environment import Environment
+from bench.records.record import cell_id
+from bench.suites.suite import SUITES, Asked, SuiteOptions
 from bench.sweep.file import Choice, Part, SweepFile, combinations
-from bench.sweep.suites import SUITES, Asked, SuiteOptions
 from etad.config import Config, load_config
 from etad.errors import ConfigError, NothingToDoError
 from etad.variants import settings_without_effect

@@ -6,21 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bench.environment import Environment
-from bench.fit import Target
-from bench.measure.isolation import Outcome, run_all, usable_cores
-from bench.measure.memory_prediction import (
-    MOST_WORKERS,
-    TIMEOUT_S,
-    CellPrediction,
-    predict_cell,
-    prediction_record,
-)
-from bench.record import Record
-from bench.statistics import median
-from bench.store import ResultStore
+from bench.machine.environment import Environment
+from bench.machine.processes import Outcome, run_all, usable_cores
+from bench.predict.fit import Target
+from bench.records.record import Record
+from bench.records.store import ResultStore
+from bench.suites.memory_predicted import MOST_WORKERS, TIMEOUT_S, CellPrediction, predict_cell, prediction_record
 from bench.sweep.cells import SweepCell
 from bench.sweep.run import Done, Plan, failed
+from bench.timing_statistics import median
 from etad.progress import progress
 
 

@@ -6,7 +6,7 @@ A sweep consists of parts, each with a suite (what is measured) and axes (what v
 An axis is one of
 
 - a setting of the experiment: ``step.snippet_sampler``,
-- a knob, short for a setting and what hangs on it: ``ratio`` (:data:`bench.measure.cells.KNOBS`),
+- a knob, short for a setting and what hangs on it: ``ratio`` (:data:`bench.cells.KNOBS`),
 - an option of the suite: ``hardware``.
 """
 

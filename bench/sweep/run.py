@@ -15,12 +15,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from bench.environment import Environment, collect_environment
-from bench.measure.isolation import Outcome, run_isolated, usable_cores, waiting_threads
-from bench.record import Failure, Record, Status, read_record
-from bench.store import ResultStore
+from bench.machine.environment import Environment, collect_environment
+from bench.machine.processes import Outcome, run_isolated, usable_cores, waiting_threads
+from bench.records.files import read_record
+from bench.records.record import Failure, Record, Status
+from bench.records.store import ResultStore
+from bench.suites.suite import SUITES
 from bench.sweep.cells import SweepCell
-from bench.sweep.suites import SUITES
 from etad.errors import DataError, UserError
 
 Rerun = Literal["failed", "stale", "all"]

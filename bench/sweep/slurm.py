@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from bench.environment import Environment, collect_environment
-from bench.measure.isolation import Outcome
-from bench.record import Record
-from bench.store import ResultStore
+from bench.machine.environment import Environment, collect_environment
+from bench.machine.processes import Outcome
+from bench.records.record import Record
+from bench.records.store import ResultStore
 from bench.sweep.cells import SweepCell
 from bench.sweep.run import Done, Listener, failed, run_one
 from etad.errors import ConfigError

@@ -1,1 +1,1 @@
-"""Annotations, features, videos and what turns them into training samples."""
+"""Annotations, features, videos and what turns them into training samples. Imports config and the ground of etad."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from etad.config import Config
-from etad.data import transforms, videos
+from etad.data import transforms, video_files, videos
 from etad.data.annotations import Video, load_annotations, load_blocked
 from etad.data.batch import Batch, Sample
 from etad.data.decoded import read_through
@@ -121,7 +121,7 @@ class VideoDataset(Dataset[Sample]):
             return self._store.missing(ids)
         data = self._config.data
         folder = data.path(data.folder)
-        return [video_id for video_id in ids if videos.find_video(folder, data.pattern, video_id) is None]
+        return [video_id for video_id in ids if video_files.find_video(folder, data.pattern, video_id) is None]
 
     def _long_enough(self, candidates: list[Video]) -> list[Video]:
         """Drop what the published training drops (etad-spec section 1): videos with nothing but very short actions."""
@@ -173,7 +173,7 @@ class VideoDataset(Dataset[Sample]):
     def _frames(self, video: Video) -> Tensor | RawClips:
         """Return clips uint8 ``[N, 3, T, H, W]``, or what they are made of on the device."""
         data = self._config.data
-        path = videos.find_video(data.path(data.folder), data.pattern, video.id)
+        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
         if path is None:
             raise DataError(f"{self._location(video.id)}: no such file any more")
         if video.id not in self._decoded:

@@ -26,7 +26,8 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from etad.data.videos import VideoInfo, VideoReader, list_videos, probe, quarter_turns
+from etad.data.video_files import list_videos
+from etad.data.video_reader import VideoInfo, VideoReader, probe, quarter_turns
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress as progress_bar

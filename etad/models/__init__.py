@@ -1,1 +1,1 @@
-"""The detector network: encoders, cascade detector, checkpoints."""
+"""The network: encoders, cascade detector, checkpoints. Imports data, offload, config and the ground of etad."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from etad.config import ClassifierConfig, Config
-from etad.kept_prefix import KeptPrefix
 from etad.models.detector import Detector
 from etad.models.encoders import Part, SnippetEncoder
-from etad.placement import Placement
+from etad.offload.kept_prefix import KeptPrefix
+from etad.offload.placement import Placement
 
 Encoder = Callable[..., Tensor]
 """Takes clips, and what part of the network is to run, as :class:`SnippetEncoder` does."""

@@ -7,7 +7,7 @@ from unittest.mock import create_autospec
 import pynvml
 import pytest
 
-from bench import nvml as nvml_module
+from bench.machine import nvml as nvml_module
 
 
 @pytest.fixture

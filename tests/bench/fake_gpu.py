@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.environment import Environment, collect_environment
+from bench.machine.environment import Environment, collect_environment
 from bench.measure import memory_cuda
-from bench.predict.allocator import MIB, CachingAllocator
-from bench.predict.trace import INFERENCE
+from bench.predict.allocator import CachingAllocator
+from bench.predict.recorder import INFERENCE
+from bench.units import MIB
 from etad.step import Phase
 
 NAME = "NVIDIA H100 80GB HBM3"

@@ -4,7 +4,8 @@ import functools
 from typing import Any, Literal
 
 from bench.predict.device_rules import Rules, cpu, cuda
-from bench.predict.trace import Trace, trace_training
+from bench.predict.recorder import Trace
+from bench.predict.trace import trace_training
 from etad.config import Config, parse_config
 from tests.etad.small_runs import SMALL_DETECTOR
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.environment import collect_environment
-from bench.hardware import read_profile
-from bench.measure.cells import make_cells
+from bench.cells import make_cells
+from bench.machine.datasheets import read_profile
+from bench.machine.environment import collect_environment, device_meant
+from bench.machine.nvml import GpuStates
 from bench.measure.memory_timeline import read_snapshot
-from bench.measure.memory_validation import SMALL
-from bench.measure.throughput import device_meant
-from bench.nvml import GpuStates
-from bench.predict.allocator import MIB, SMALL_SEGMENT_BYTES
+from bench.predict.allocator import SMALL_SEGMENT_BYTES
 from bench.predict.memory import StepMemory, predict_memory
 from bench.predict.recorded import replay_recorded
-from bench.record import Metrics, Record
+from bench.records.record import Metrics, Record
+from bench.suites.validation import SMALL
+from bench.units import MIB
 from tests.stand_in.stand_in import compile_stand_in, why_not, with_stand_in
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))

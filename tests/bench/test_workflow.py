@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from bench.cli import main
+from tests.paths import ROOT
 
-WORKFLOW = Path(__file__).parents[2] / "docs" / "ci" / "etad-bench.yml"
+WORKFLOW = ROOT / "docs" / "ci" / "etad-bench.yml"
 STEPS = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["compare"]["steps"]
 LINES = [
     line[line.index("etad-bench") :].rstrip(")")

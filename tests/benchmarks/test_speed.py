@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from bench.record import Metric, Record
-from bench.store import ResultStore
+from bench.records.record import Metric, Record
+from bench.records.store import ResultStore
 from etad.config import Config, parse_config
 from etad.data.batch import Batch
-from etad.detections import Detections
-from etad.evaluation import evaluate
+from etad.detections.detections import Detections
+from etad.detections.soft_nms import soft_nms
+from etad.evaluation.average_precision import evaluate
 from etad.models.detector import ProposalHead
 from etad.models.etad import Etad
 from etad.models.roi_align import roi_align_1d
 from etad.seeding import stream
-from etad.soft_nms import soft_nms
 from etad.step import TrainingStep
 
 pytestmark = pytest.mark.benchmark(min_rounds=5, max_time=0.3, warmup=True, warmup_iterations=1, disable_gc=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from etad.class_scores import ClassScores
-from etad.detections import RawDetections
+from etad.detections.class_scores import ClassScores
+from etad.detections.detections import RawDetections
 
 
 def view(segments: Any, scores: Any, positions: int = 8, **changes: Any) -> RawDetections:

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from etad.config import Config
 from etad.errors import ConfigError
-from etad.gradients import GradientSums
 from etad.infer import Detecting
 from etad.models.compiled import GraphedForward, compile_parts
 from etad.models.etad import Etad
-from etad.optimizers import BLOCK, Int8Adam, OffloadedAdam, StoredAdam
-from etad.placement import Placement
+from etad.offload.gradients import GradientSums
+from etad.offload.optimizers import BLOCK, Int8Adam, OffloadedAdam, StoredAdam
+from etad.offload.placement import Placement
 from etad.step import Phase, TrainingStep
 from etad.train import build_optimizer
 from etad.variants import VARIANTS, settings_without_effect, with_variant

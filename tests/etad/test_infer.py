@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from etad import infer as infer_module
-from etad.batched_postprocess import batched_detections
 from etad.config import Config, load_config
 from etad.data import dataset as data
-from etad.detection_log import DetectionLog
-from etad.detections import Detections
+from etad.detections.batched_postprocess import batched_detections
+from etad.detections.detection_log import DetectionLog
+from etad.detections.detections import Detections
 from etad.distributed import World
 from etad.errors import ConfigError
 from etad.infer import PlainVideos, infer

@@ -1,7 +1,6 @@
 """The network is the published one, to the number. Fixtures: outputs of the published implementation (fp32, CPU)."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,11 @@ from etad.config import Config, load_config
 from etad.losses import KEEP_DRAWS, detector_losses, make_targets
 from etad.models.checkpoints import ENCODER_PREFIX
 from etad.models.etad import Etad, encode_snippets
-from etad.placement import Placement
+from etad.offload.placement import Placement
 from etad.seeding import stream
 from etad.step import TrainingStep
+from tests.paths import FIXTURES
 from tests.reference_inputs import fill, uniform
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def published_entries() -> dict[str, tuple[int, ...]]:

@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.measure.cells import make_cells
-from bench.measure.memory_validation import SMALL, TRACED
-from bench.predict.allocator import MIB, AllocatorSettings
+from bench.cells import make_cells
+from bench.predict.allocator import AllocatorSettings
 from bench.predict.memory import trace_for_cuda
 from bench.predict.recorded import replay_recorded, write_trace
+from bench.suites.validation import SMALL, TRACED
+from bench.units import MIB
+from tests.paths import FIXTURES
 from tests.recording.programs import EDGES, OVERSIZE, Steps, predicted_program, random_program
 from tests.recording.recorder import record, why_not
 from tests.stand_in.stand_in import compile_stand_in
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "allocator_traces"
+FOLDER = FIXTURES / "allocator_traces"
 CONFIG = "anet_e2e"
 AMPLE = AllocatorSettings(capacity_bytes=80 * 1024 * MIB)
 RANDOM = {

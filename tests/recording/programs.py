@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from bench.predict.allocator import KIB, MIB
-from bench.predict.trace import Trace
+from bench.predict.recorder import Trace
+from bench.units import KIB, MIB
 
 EDGES = (512, 2 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB, 10 * MIB, 12 * MIB, 20 * MIB, 22 * MIB, 32 * MIB, 52 * MIB)
 """Sizes at which a rule changes, or which are whole segments; the last two for a split limit of 32 MiB."""

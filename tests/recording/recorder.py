@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from bench.predict.allocator import DEFAULT_SETTINGS, MIB, AllocatorSettings
+from bench.predict.allocator import DEFAULT_SETTINGS, AllocatorSettings
 from bench.predict.device_rules import release_of
 from bench.predict.recorded import SETTINGS, RecordedTrace
+from bench.units import MIB
 from tests.stand_in import stand_in
 
 SIMULATED_RELEASE = (2, 15)

@@ -1,0 +1,1 @@
+"""Forms of one computation side by side: time, memory, numerical difference. Imports suites and below."""

@@ -1,0 +1,110 @@
+"""Record files: writing them atomically, reading them strictly, lifting those of older schema versions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pydantic
+
+from bench.records.record import SCHEMA_VERSION, Record, Tree
+from bench.records.sanity import check
+from etad.errors import DataError
+from etad.files import write_json
+
+MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {
+    1: lambda tree: {**tree, "findings": {}},
+}
+"""From a schema version to the function that lifts a record's plain mapping to the next one; the cell id follows."""
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write ``record`` to ``path`` as JSON, atomically.
+
+    Raises:
+        DataError: the record is physically impossible, or ``path`` cannot be written.
+    """
+    problems = check(record)
+    if problems:
+        raise DataError(f"{path}: not written, the record makes no physical sense: {'; '.join(problems)}")
+    try:
+        write_json(path, record.to_tree())
+    except OSError as error:
+        raise DataError(f"{path.parent}: cannot be written ({error.strerror or error})") from None
+    except ValueError:
+        raise DataError(f"{path}: not written, it holds NaN or infinity; unknown values are null") from None
+
+
+def read_record(path: Path) -> Record:
+    """Read a record, lifting it from an older schema version if there is a migration.
+
+    Raises:
+        DataError: unreadable, truncated, NaN inside, of another schema version, or not fitting the schema; one line.
+    """
+    try:
+        return Record.model_validate(lift(read_tree(path), path))
+    except pydantic.ValidationError as error:
+        first, *others = violations(error)
+        more = f" (and {len(others)} more)" if others else ""
+        raise DataError(f"{path}: {first}{more}") from None
+
+
+def read_tree(path: Path) -> Tree:
+    """Read a record's file as a plain mapping, as it is.
+
+    Raises:
+        DataError: unreadable, truncated, NaN inside, or no record at all; one line.
+    """
+    try:
+        tree = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: truncated or damaged JSON (line {error.lineno}: {error.msg})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    if not isinstance(tree, dict) or "schema_version" not in tree:
+        raise DataError(f"{path}: not a result record (no schema_version)")
+    return tree
+
+
+def lift(tree: Tree, path: Path) -> Tree:
+    """Return a record's mapping in the present schema version.
+
+    Raises:
+        DataError: the version is newer than this code, or there is no way from it; ``path`` is named.
+    """
+    version = tree["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise DataError(f"{path}: schema_version must be a whole number, not {version!r}")
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema version {version} is newer than the {SCHEMA_VERSION} that is known here; update etad-bench"
+        )
+    while version < SCHEMA_VERSION:
+        if version not in MIGRATIONS:
+            raise DataError(f"{path}: schema version {version} has no migration to {SCHEMA_VERSION}; measure again")
+        version += 1
+        # The cell id counts the schema version in, so it is made anew.
+        tree = {**MIGRATIONS[version - 1](tree), "schema_version": version, "cell_id": ""}
+    return tree
+
+
+def violations(error: pydantic.ValidationError) -> list[str]:
+    """Return what does not fit the schema, one line each: the key, and what is wrong with it."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        lines.append(f"{f'{key}: ' if key else ''}{item['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def json_schema() -> Tree:
+    """Return the JSON Schema of a record file; the same is in ``bench/record.schema.json``, for other languages."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, which is not a result; unknown values are null with a reason")

@@ -1,0 +1,58 @@
+"""Records as a pandas data frame with flat columns."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.records.record import Metrics, Record
+
+
+def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
+    """Return one row a record, with flat columns.
+
+    Columns: the record's own fields; ``config.*``, ``measurement.*``, ``findings.*`` and ``environment.*`` by their
+    dotted keys; ``metrics.NAME`` and ``phases.PHASE.NAME`` with ``.low`` and ``.high`` where there is an interval. A
+    value that is unknown is NaN, its reason is in the record. Raw samples stay in the record.
+    """
+    return pd.DataFrame.from_records([_row(record) for record in records])
+
+
+def flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Return nested mappings as one, by dotted keys that begin with ``prefix``; a list becomes its text."""
+    if isinstance(value, Mapping):
+        return {key: item for name, below in value.items() for key, item in flat(f"{prefix}.{name}", below).items()}
+    # A list in a cell cannot be grouped by; its text can.
+    return {prefix: ", ".join(str(item) for item in value) if isinstance(value, list) else value}
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "device": record.device,
+        "suite": record.suite,
+        "cell_id": record.cell_id,
+        "status": record.status,
+        "kind": record.kind,
+        "started_at": record.started_at,
+        "duration_s": record.duration_s,
+        "command": record.command,
+        "failure": record.failure.message if record.failure else None,
+        "warnings": "; ".join(record.warnings),
+    }
+    row |= flat("config", record.config)
+    row |= flat("measurement", record.measurement)
+    _add_metrics("metrics", record.metrics, row)
+    for phase, metrics in record.phases.items():
+        _add_metrics(f"phases.{phase}", metrics, row)
+    row |= flat("findings", record.findings)
+    row |= flat("environment", record.environment)
+    return row
+
+
+def _add_metrics(prefix: str, metrics: Metrics, row: dict[str, Any]) -> None:
+    for name, metric in metrics.items():
+        row[f"{prefix}.{name}"] = metric.value
+        for bound in ("low", "high"):
+            value = getattr(metric, bound)
+            if value is not None:
+                row[f"{prefix}.{name}.{bound}"] = value

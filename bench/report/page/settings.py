@@ -1,0 +1,160 @@
+"""What a cell was set to, in words for a person, and which of these settings tell the cells of a report apart."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+
+from pydantic import JsonValue
+
+from bench.records.record import Record
+from etad.config import Config, EfficiencyConfig
+from etad.variants import VARIANTS
+
+Setting = str | int | float | bool | None
+Settings = Mapping[str, Setting]
+"""From a setting's name to its value, in the order of importance."""
+
+RATIO = "snippet ratio"
+PROPOSAL_RATIO = "proposal ratio"
+DEVICE = "device"
+VARIANT = "variant"
+
+NAMES = {
+    "step.strategy": "strategy",
+    "step.snippet_sampler": "snippet sampler",
+    "step.proposal_sampler": "proposal sampler",
+    "step.snippet_ratio": RATIO,
+    "step.proposal_ratio": PROPOSAL_RATIO,
+    "step.precision": "precision",
+    "train.batch": "batch",
+    "step.chunk": "chunk",
+    "model.encoder.name": "encoder",
+    "model.encoder.frozen_stages": "frozen stages",
+    "model.encoder.checkpointing": "recompute stages",
+    "data.length": "snippets",
+    "data.frames.crop": "frame size",
+}
+"""Settings that come first, under these names; any other one goes by its key in the config."""
+
+BESIDE_THE_POINT = frozenset(
+    {
+        "name",
+        "train.seed",
+        "train.checkpoint_every_s",
+        "data.root",
+        "data.cache",
+        "data.workers",
+        "data.frames.resize_height",
+        "data.frames.resize_width",
+        "model.encoder.weights",
+    }
+)
+"""Keys that change no quantity of a report, or that only follow another setting."""
+
+PLAIN = frozenset({"strategy", "precision", "encoder", DEVICE})
+"""Settings whose value says by itself what it is of."""
+
+
+def settings_of(record: Record) -> dict[str, Setting]:
+    """Return every setting of a cell that may tell it from others, the important ones first.
+
+    What a record does not say, since the setting came later, is taken to be the default: defaults keep what was.
+    """
+    flat = _defaults() | dict(_flat("", record.config))
+    named = {name: flat.pop(key) for key, name in NAMES.items() if key in flat}
+    named[VARIANT] = _variant(record.config)
+    named[DEVICE] = record.device
+    rest = {
+        key: value
+        for key, value in flat.items()
+        if key not in BESIDE_THE_POINT and not key.startswith(("efficiency.", "evaluate.", "postprocess."))
+    }
+    return named | rest
+
+
+def differing(cells: Iterable[Settings]) -> list[str]:
+    """Return the settings of which the cells have more than one value, the important ones first."""
+    first: dict[str, Setting] = {}
+    different: dict[str, None] = {}
+    for number, settings in enumerate(cells):
+        for name, value in settings.items():
+            if number and (name not in first or first[name] != value):
+                different[name] = None
+            first.setdefault(name, value)
+        different |= dict.fromkeys(name for name in first if name not in settings)
+    order = {name: number for number, name in enumerate([*NAMES.values(), VARIANT, DEVICE])}
+    return sorted(different, key=lambda name: (order.get(name, len(order)), name))
+
+
+def label(settings: Settings, names: Sequence[str]) -> str:
+    """Return the values of some settings: "joint, bf16, batch 4"."""
+    return ", ".join(_phrase(name, settings.get(name)) for name in names)
+
+
+def label_of_several(cells: Sequence[Settings], names: Sequence[str]) -> str:
+    """Return the values of some settings that cells share a result in: "joint, snippet ratio 0.1/0.3/1"."""
+    phrases = []
+    for name in names:
+        values = sorted({settings.get(name) for settings in cells}, key=_order)
+        if len(values) == 1:
+            phrases.append(_phrase(name, values[0]))
+        elif len(values) <= 4:
+            phrases.append(_phrase(name, "/".join(map(show, values))))
+        else:
+            phrases.append(f"{len(values)} values of {name}")
+    return ", ".join(phrases)
+
+
+def show(value: Setting) -> str:
+    """Return a setting's value: "0.3", "yes", "-"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-" if value is None else str(value)
+
+
+def _order(value: Setting) -> tuple[bool, float, str]:
+    """Return a key that sorts numbers by size, before words."""
+    if isinstance(value, int | float):
+        return False, float(value), ""
+    return True, 0.0, str(value)
+
+
+def _phrase(name: str, value: Setting) -> str:
+    if name in PLAIN:
+        return show(value)
+    if name == "frozen stages":
+        return f"{show(value)} frozen"
+    if name == "snippet sampler":
+        return f"{show(value)} snippets"
+    if name == "proposal sampler":
+        return f"{show(value)} proposals"
+    return f"{name} {show(value)}"
+
+
+@cache
+def _defaults() -> dict[str, Setting]:
+    return dict(_flat("", Config(name="").resolved()))
+
+
+def _variant(config: Mapping[str, JsonValue]) -> str:
+    """Return the name of the efficiency settings, or what differs from the published ones."""
+    chosen = config.get("efficiency")
+    published = EfficiencyConfig().model_dump(mode="json")
+    # Records from before there was a choice are of the published form.
+    settings = published | chosen if isinstance(chosen, dict) else published
+    for name, variant in VARIANTS.items():
+        if settings == variant.model_dump(mode="json"):
+            return name
+    return ", ".join(f"{key}={show(value)}" for key, value in settings.items() if value != published.get(key))
+
+
+def _flat(prefix: str, tree: Mapping[str, JsonValue]) -> Iterator[tuple[str, Setting]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat(f"{name}.", value)
+        elif isinstance(value, list):
+            yield name, ", ".join(map(str, value))
+        else:
+            yield name, value

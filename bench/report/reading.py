@@ -1,0 +1,102 @@
+"""What reports read out of a record: settings, what fits, what holds the memory, the main metric."""
+
+from bench.cells import KNOBS
+from bench.records.record import Metric, Metrics, Record
+from bench.report.page.settings import VARIANT, settings_of
+from bench.report.terminal.tables import Value
+
+MAIN_METRICS = (
+    "average_mAP",
+    "step_s",
+    "reserved_peak_bytes",
+    "allocated_peak_bytes",
+    "requested_peak_bytes",
+    "energy_per_video_j",
+)
+"""Which metric stands for a record where one has to; otherwise its first one."""
+
+
+def setting(record: Record, option: str) -> str:
+    """Return the value of a knob."""
+    if option == "variant":
+        return str(settings_of(record)[VARIANT])
+    value: object = record.config
+    for key in KNOBS[option].split("."):
+        assert isinstance(value, dict)
+        value = value[key]
+    return str(value)
+
+
+def fits(record: Record) -> str | None:
+    """Return yes, no or uncertain; None where no GPU was named."""
+    metric = record.metrics.get("fits")
+    if metric is None:
+        return None
+    return "uncertain" if metric.value is None else "yes" if metric.value else "no"
+
+
+def held(record: Record, what: str) -> list[tuple[str, Metric]]:
+    """Return what is alive at the peak by name, largest first: of a category, a module or a tensor."""
+    prefix = f"held.{what}."
+    return [
+        (name.removeprefix(prefix).removesuffix("_bytes"), metric)
+        for name, metric in record.metrics.items()
+        if name.startswith(prefix) and metric.value is not None
+    ]
+
+
+def held_sizes(record: Record, what: str) -> list[tuple[str, float]]:
+    """Return the same as sizes in bytes, without what is empty."""
+    sizes = [(name.replace("_", " "), float(metric.value or 0)) for name, metric in held(record, what)]
+    return sorted((pair for pair in sizes if pair[1] > 0), key=lambda pair: -pair[1])
+
+
+def value_of(record: Record, name: str) -> float | None:
+    """Return the value of a metric; None where it is missing or not known."""
+    metric = record.metrics.get(name)
+    return None if metric is None or metric.value is None else float(metric.value)
+
+
+def main_metric(record: Record) -> tuple[str | None, Metric | None]:
+    """Return name and value of the metric that stands for a record; None for both if it has none."""
+    known = {name: metric for name, metric in record.metrics.items() if metric.value is not None}
+    name = next((name for name in MAIN_METRICS if name in known), next(iter(known), None))
+    return name, None if name is None else known[name]
+
+
+def dig(tree: object, path: str) -> object:
+    """Return what lies at a dotted path; None where nothing does."""
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def done_flops(metrics: Metrics) -> float:
+    """Return all arithmetic that was counted, and is done, of a step or of a phase."""
+    values = [
+        metrics[name].value or 0
+        for name in ("torch_counter_flops", "torch_counter_excess_flops", "lstm_formula_flops")
+        if name in metrics
+    ]
+    return values[0] - values[1] + values[2] if len(values) == 3 else sum(values)
+
+
+def point(record: Record, name: str) -> Value:
+    """Return a metric without its interval; None where the record has none."""
+    metric = record.metrics.get(name)
+    return None if metric is None else metric.model_copy(update={"low": None, "high": None})
+
+
+def experiment(record: Record) -> str:
+    """Return the name of the record's experiment."""
+    return str(record.config.get("name", "unnamed"))
+
+
+def task(record: Record) -> str:
+    """Return what was run: "training step", "inference", ..."""
+    what = record.measurement.get("what")
+    if record.measurement.get("inference") or what == "infer":
+        return "inference"
+    if record.suite == "accuracy":
+        return "training run"
+    return "training step" if what in (None, "train") else str(what)

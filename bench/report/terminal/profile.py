@@ -1,0 +1,41 @@
+"""A profile for a person: the operators that cost the time, the phases, and how long the GPU waits."""
+
+from bench.records.record import Metric, Record
+from bench.report.terminal.tables import Format, align, format_records, format_value, metric_column
+
+OPERATOR, SELF_TIME = "operator.", ".self_time_s"
+SLOWED = "the profiler slows a step down; etad-bench throughput measures it"
+
+
+def format_profile(record: Record, top: int, form: Format) -> str:
+    """Return the ``top`` operators as a table; JSON and CSV hold all of them."""
+    operators = {
+        name.removeprefix(OPERATOR).removesuffix(SELF_TIME): metric
+        for name, metric in record.metrics.items()
+        if name.startswith(OPERATOR)
+    }
+    if form in ("json", "jsonl", "csv") or not record.succeeded:
+        columns = [metric_column(name, f"{OPERATOR}{name}{SELF_TIME}") for name in operators]
+        return format_records([record], columns, form)
+    total = sum(metric.value or 0 for metric in operators.values())
+    rows = [["operator", "self time / step [ms]", "share", "calls / step"]]
+    for name, metric in list(operators.items())[:top]:
+        calls = (metric.method or "").partition(" ")[0]
+        rows.append([name, format_value(metric), f"{(metric.value or 0) / total:.1%}", calls])
+    phases = [["phase", "time / step [ms]"]]
+    phases += [[name, format_value(metrics["time_s"])] for name, metrics in record.phases.items()]
+    notes = [f"kernel idle: {_idle(record.metrics['kernel_idle_ratio'])}", SLOWED]
+    # Detection has no phases.
+    tables = [rows, *([phases] if record.phases else [])]
+    if form == "md":
+        return "\n\n".join([*map(_markdown, tables), *notes])
+    return "\n".join(line for table in tables for line in (*align(table), "")) + "\n".join(["", *notes])
+
+
+def _idle(metric: Metric) -> str:
+    return f"not known: {metric.reason}" if metric.value is None else f"{metric.value:.1%} of the step"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    header, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body))

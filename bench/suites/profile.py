@@ -1,0 +1,48 @@
+"""The record of a profiled cell."""
+
+from typing import Any
+
+from bench.cells import Cell
+from bench.machine.environment import collect_environment, device_meant, device_slug
+from bench.machine.processes import Outcome
+from bench.measure.profiling import METHOD, NO_KERNELS, SUITE, Profile
+from bench.records.record import Failure, Metric, Metrics, Record
+
+
+def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str, Any]) -> Record:
+    """Return the record of a profiled cell, or of how its process failed."""
+    environment = collect_environment()
+    found = outcome.value
+    facts: dict[str, Any] = {
+        "kind": "measured",
+        "suite": SUITE,
+        "device": device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"]),
+        "config": cell.config.resolved(),
+        "measurement": {"inference": cell.inference, **measurement},
+        "environment": environment.model_dump(mode="json"),
+        "command": cell.command,
+        "started_at": outcome.started_at,
+        "duration_s": outcome.duration_s,
+        "warnings": cell.warnings,
+    }
+    if found is None:
+        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
+    steps = len(found.steps_s)
+    metrics: Metrics = {
+        "profiled_step_s": Metric(
+            value=sum(found.steps_s) / steps, unit="s", samples=found.steps_s, method=f"{METHOD}, which slows it down"
+        ),
+        "kernel_idle_ratio": Metric(
+            value=found.kernel_idle,
+            unit="1",
+            reason=NO_KERNELS if found.kernel_idle is None else None,
+            method=METHOD,
+        ),
+    }
+    for one in found.operators:
+        method = f"{one.calls / steps:g} calls a step; {METHOD}"
+        metrics[f"operator.{one.name}.self_time_s"] = Metric(value=one.self_time_s / steps, unit="s", method=method)
+    phases: dict[str, Metrics] = {
+        name: {"time_s": Metric(value=time_s, unit="s", method=METHOD)} for name, time_s in found.phases_s.items()
+    }
+    return Record(status="ok", metrics=metrics, phases=phases, **facts)

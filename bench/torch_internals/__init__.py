@@ -1,0 +1,1 @@
+"""All private names of torch that bench needs, with a probe that fails loudly. Imports nothing of bench."""

@@ -1,0 +1,1 @@
+"""From raw outputs to detections and the files that hold them. Imports data, config and the ground of etad."""

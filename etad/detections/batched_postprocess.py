@@ -1,0 +1,218 @@
+"""Post-processing of many videos at once, on the device that holds their raw outputs (etad-spec section 7).
+
+``postprocess.py`` is the reference, and the numbers are its own: in float64 like there, because which candidate is the
+best of a round must not hang on rounding. That is no burden to a GPU: a round of soft-NMS takes as long as its
+kernels need to start, whatever they compute with. All videos go through a round together, each keeping one candidate.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from etad.config import PostprocessConfig
+from etad.detections.class_scores import ClassScores
+from etad.detections.detections import Detections, RawDetections
+from etad.detections.postprocess import kept_detections
+from etad.detections.soft_nms import LEAST_EXPONENT, LEAST_LENGTH
+from etad.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class RawTensors:
+    """What the network says about one view, as tensors on any device; see :class:`RawDetections`."""
+
+    segments: Tensor
+    scores: Tensor
+    start: Tensor
+    end: Tensor
+    snippet_classes: Tensor | None
+    start_s: float
+    duration_s: float
+
+    @classmethod
+    def on_device(cls, raw: RawDetections, device: torch.device) -> Self:
+        """Return numpy's arrays as tensors on ``device``."""
+        segments, scores, start, end = (
+            torch.from_numpy(array).to(device) for array in (raw.segments, raw.scores, raw.start, raw.end)
+        )
+        classes = None if raw.snippet_classes is None else torch.from_numpy(raw.snippet_classes).to(device)
+        return cls(segments, scores, start, end, classes, raw.start_s, raw.duration_s)
+
+    def on_host(self) -> RawDetections:
+        """Return the tensors as numpy's arrays; those of a CPU are not copied."""
+        segments, scores, start, end = (
+            tensor.cpu().numpy() for tensor in (self.segments, self.scores, self.start, self.end)
+        )
+        classes = None if self.snippet_classes is None else self.snippet_classes.cpu().numpy()
+        return RawDetections(segments, scores, start, end, classes, self.start_s, self.duration_s)
+
+
+@torch.inference_mode()
+def batched_detections(
+    videos: Mapping[str, Sequence[RawTensors]],
+    durations_s: Mapping[str, float],
+    config: PostprocessConfig,
+    class_scores: ClassScores | None = None,
+) -> dict[str, Detections]:
+    """Turn the raw outputs of videos into their detections, as ``postprocess.to_detections`` does for one.
+
+    The host gets what was kept in one transfer, after another that says whether the outputs are finite.
+
+    Args:
+        videos: video id -> its views; all on one device, with as many proposals and positions each.
+        durations_s: video id -> duration of the video.
+        config: section ``postprocess`` of the experiment.
+        class_scores: video-level scores; needed by ``classes: external`` and unused otherwise.
+
+    Raises:
+        DataError: an output is NaN or infinite, or a video has no class scores.
+        ValueError: the mode's class scores were not passed.
+    """
+    seen = {video_id: views for video_id, views in videos.items() if views}
+    kept = _kept(seen, config).cpu().numpy() if seen else np.zeros((0, 0, 4))
+    found = {video_id: Detections.empty() for video_id in videos}
+    for video_id, rows in zip(seen, kept, strict=True):
+        # A video whose candidates ran out goes on with minus infinity.
+        segments_s, scores, labels = np.split(rows[rows[:, 2] >= config.min_score], (2, 3), axis=1)
+        found[video_id] = kept_detections(
+            video_id,
+            segments_s,
+            scores[:, 0],
+            labels[:, 0].astype(np.int64) if config.classes == "snippet" else None,
+            durations_s[video_id],
+            config,
+            class_scores,
+        )
+    return found
+
+
+def batched_soft_nms(segments: Tensor, scores: Tensor, sigma: float, max_segments: int) -> tuple[Tensor, Tensor]:
+    """Gaussian soft-NMS of several sets of candidates; see :func:`etad.detections.soft_nms.soft_nms`.
+
+    Args:
+        segments: float64 ``[V, N, 2]``, any unit, finite.
+        scores: float64 ``[V, N]``, not negative; minus infinity where there is no candidate.
+        sigma: width of the decay.
+        max_segments: stop after so many.
+
+    Returns:
+        indices: int64 ``[V, n]``, kept candidates in the order of keeping; n is ``max_segments``, or N if that is less.
+        scores: float64 ``[V, n]``, their decayed scores; minus infinity once a set is used up.
+    """
+    start, end = segments[..., 0].contiguous(), segments[..., 1].contiguous()
+    length, live = end - start, scores.clone()
+    rounds: list[tuple[Tensor, Tensor]] = []
+    for _ in range(min(max_segments, scores.shape[1])):
+        best_score, best = live.max(dim=1, keepdim=True)
+        rounds.append((best, best_score))
+        overlap = torch.minimum(end, end.gather(1, best)).sub_(torch.maximum(start, start.gather(1, best)))
+        overlap.clamp_(min=0.0)
+        union = (length + length.gather(1, best)).sub_(overlap).clamp_(min=LEAST_LENGTH)
+        decay = overlap.div_(union).square_().mul_(-1.0 / sigma).clamp_(min=LEAST_EXPONENT).exp_()
+        live.mul_(decay).scatter_(1, best, -math.inf)
+    kept, kept_scores = (torch.cat(columns, dim=1) for columns in zip(*rounds, strict=True))
+    return kept, kept_scores
+
+
+def _kept(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig) -> Tensor:
+    """Return what soft-NMS keeps of every video: start and end in seconds, score and class, float64 ``[V, n, 4]``."""
+    segments_s, scores, labels = _candidates(videos, config)
+    # The views of a video share one soft-NMS; a video of fewer views than another has no candidates in their place.
+    counts = [len(views) for views in videos.values()]
+    view = pad_sequence(torch.arange(len(scores)).split(counts), batch_first=True, padding_value=-1).to(scores.device)
+    segments_s, labels = segments_s[view].flatten(1, 2), labels[view].flatten(1)
+    scores = scores[view].masked_fill((view < 0)[..., None], -math.inf).flatten(1)
+
+    where, most = segments_s, config.max_segments
+    if config.classes == "snippet":
+        # As in the reference, every class is moved to a stretch of time of its own.
+        missing = (scores == -math.inf)[..., None]
+        last = segments_s.masked_fill(missing, -math.inf).amax(dim=(1, 2))
+        stretch = last - segments_s.masked_fill(missing, math.inf).amin(dim=(1, 2)) + 1.0
+        where = segments_s + (stretch.nan_to_num(neginf=0.0)[:, None] * labels)[..., None]
+        most *= config.classes_per_segment
+    kept, kept_scores = batched_soft_nms(where, scores, config.soft_nms_sigma, most)
+    kept_labels = labels.gather(1, kept).double()
+    return torch.cat(
+        (segments_s.take_along_dim(kept[..., None], 1), kept_scores[..., None], kept_labels[..., None]), dim=2
+    )
+
+
+def _candidates(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the candidates of all W views: one for each proposal and each of the M classes it gets, N in all.
+
+    Returns:
+        segments_s: float64 ``[W, N, 2]``.
+        scores: float64 ``[W, N]``; minus infinity where a proposal is no candidate.
+        labels: int64 ``[W, N]``; 0 where classes are not the proposals' own.
+    """
+    views = [view for of_video in videos.values() for view in of_video]
+    segments, scores, start, end = (
+        torch.stack([getattr(view, name) for view in views]) for name in ("segments", "scores", "start", "end")
+    )
+    given = [view.snippet_classes for view in views if view.snippet_classes is not None]
+    classes = torch.stack(given) if given else None
+    _check_finite(videos, [segments, scores, start, end] + ([] if classes is None else [classes]))
+
+    place = torch.tensor([(view.start_s, view.duration_s) for view in views], dtype=torch.float64).to(segments.device)
+    begin_s, duration_s = place[:, :, None, None].unbind(1)
+    segments_s = begin_s + segments.double() * duration_s
+    scores = scores.double()[..., None]
+    labels = torch.zeros_like(scores, dtype=torch.int64)
+    if config.classes == "snippet":
+        if classes is None:
+            raise ValueError("postprocess.classes is 'snippet', which needs the network's snippet_classes")
+        # View by view: an array of all proposals and classes takes a lot of memory.
+        found = [_labels(*one, config.classes_per_segment) for one in zip(segments, classes, strict=True)]
+        labels, label_scores = (torch.stack(column) for column in zip(*found, strict=True))
+        scores = scores * label_scores
+    if config.boundary_filter:
+        scores = scores.masked_fill(~_on_boundaries(segments, start, end)[..., None], -math.inf)
+    segments_s = segments_s[:, :, None].expand(*labels.shape, 2)
+    return segments_s.flatten(1, 2), scores.flatten(1), labels.flatten(1)
+
+
+def _check_finite(videos: Mapping[str, Sequence[RawTensors]], outputs: Sequence[Tensor]) -> None:
+    finite = torch.stack([output.isfinite().flatten(1).all(dim=1) for output in outputs]).all(dim=0).tolist()
+    owners = [video_id for video_id, views in videos.items() for _ in views]
+    for video_id, fine in zip(owners, finite, strict=True):
+        if not fine:
+            raise DataError(f"{video_id}: the network returned NaN or infinity; its training must have diverged")
+
+
+def _on_boundaries(segments: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Say which proposals ``[W, K, 2]`` start and end on a boundary ``[W, T]``: ``[W, K]``."""
+    positions = start.shape[1]
+    start_ok, end_ok = _peak_or_high(start), _peak_or_high(end)
+    start_ok[:, 0] = True
+    end_ok[:, -1] = True
+    position = (segments * positions).clamp(0, positions - 1).long()
+    return start_ok.gather(1, position[..., 0]) & end_ok.gather(1, position[..., 1])
+
+
+def _peak_or_high(probability: Tensor) -> Tensor:
+    padded = functional.pad(probability, (1, 1))
+    peak = (probability > padded[:, :-2]) & (probability > padded[:, 2:])
+    return peak | (probability > 0.5 * probability.amax(dim=1, keepdim=True))
+
+
+def _labels(segments: Tensor, classes: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return the best classes of every proposal of a view and their scores, ``[K, M]`` each, best first.
+
+    A score is the mean of the class's probability over the positions that the proposal touches.
+    """
+    positions = len(classes)
+    first, last = (segments.double() * positions).unbind(1)
+    begin = first.floor().clamp(0, positions - 1).long()
+    past = last.ceil().clamp(max=positions).long().maximum(begin + 1)
+    running = functional.pad(classes.double().cumsum(dim=0), (0, 0, 1, 0))
+    means = (running[past] - running[begin]) / (past - begin)[:, None]
+    scores, labels = means.sort(dim=1, descending=True, stable=True)
+    return labels[:, :most], scores[:, :most]

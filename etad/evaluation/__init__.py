@@ -1,0 +1,1 @@
+"""Scoring detections: average precision, average recall, kinds of false positives. Imports detections and below."""

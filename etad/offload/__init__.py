@@ -1,0 +1,1 @@
+"""Where a step keeps state, frames and gradients: device or host. Imports nothing else of etad."""

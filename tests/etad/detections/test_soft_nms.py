@@ -1,0 +1,89 @@
+"""Soft-NMS against a plain one, over all candidates and within each class."""
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etad.detections.soft_nms import soft_nms, soft_nms_per_class
+from tests.etad.candidates import candidates
+
+
+def naive_soft_nms(
+    segments: list[tuple[float, float]], scores: list[float], sigma: float, max_segments: int
+) -> list[tuple[int, float]]:
+    """Soft-NMS written out candidate by candidate."""
+    live = dict(enumerate(scores))
+    kept: list[tuple[int, float]] = []
+    while live and len(kept) < max_segments:
+        best = max(live, key=lambda number: (live[number], -number))
+        kept.append((best, live.pop(best)))
+        for number in live:
+            overlap = min(segments[number][1], segments[best][1]) - max(segments[number][0], segments[best][0])
+            if overlap > 0:
+                union = sum(segments[each][1] - segments[each][0] for each in (number, best)) - overlap
+                live[number] *= math.exp(-((overlap / union) ** 2) / sigma)
+    return kept
+
+
+@given(candidates(), st.floats(0.05, 2.0), st.integers(1, 30))
+def test_soft_nms_equals_the_plain_one(
+    drawn: tuple[list[tuple[float, float]], list[float]], sigma: float, limit: int
+) -> None:
+    segments, scores = drawn
+    indices, decayed = soft_nms(np.array(segments), np.array(scores), sigma, limit)
+    expected = naive_soft_nms(segments, scores, sigma, limit)
+    np.testing.assert_allclose(decayed, [score for _, score in expected], rtol=1e-9)
+    assert indices[0] == int(np.argmax(scores))
+    assert (np.diff(decayed) <= 0).all()
+    assert len(set(indices.tolist())) == len(indices) == min(limit, len(scores))
+    assert (decayed <= np.array(scores)[indices]).all()
+
+
+def test_soft_nms_ends_at_min_score() -> None:
+    segments = np.array([[0.0, 1.0], [0.0, 1.0], [2.0, 3.0]])
+    indices, decayed = soft_nms(segments, np.array([0.9, 0.8, 0.3]), 0.35, 10, min_score=0.1)
+    assert indices.tolist() == [0, 2]
+    assert decayed.tolist() == [0.9, 0.3]
+
+
+def test_soft_nms_leaves_segments_without_length_alone() -> None:
+    segments = np.array([[0.0, 2.0], [1.0, 1.0], [1.0, 1.0], [1.5, 0.5]])
+    _, decayed = soft_nms(segments, np.array([0.9, 0.8, 0.7, 0.6]), 0.35, 10)
+    assert decayed.tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_a_sharp_decay_keeps_nothing_twice() -> None:
+    # exp(-1 / sigma) is 0, and 0 times minus infinity would be no number.
+    indices, decayed = soft_nms(np.array([[0.0, 1.0]] * 3), np.array([0.9, 0.8, 0.7]), 1e-4, 3)
+    assert indices.tolist() == [0, 1, 2]
+    assert decayed[0] == 0.9
+    assert (decayed[1:] < 1e-300).all()
+
+
+def test_soft_nms_of_nothing_is_nothing() -> None:
+    indices, decayed = soft_nms(np.zeros((0, 2)), np.zeros(0), 0.35, 10)
+    assert len(indices) == len(decayed) == 0
+    none = soft_nms_per_class(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2), dtype=np.int64), 0.35, 10)
+    assert [len(part) for part in none] == [0, 0, 0]
+
+
+@given(candidates(), st.integers(1, 12))
+def test_nms_per_class_equals_nms_of_each_class_alone(
+    drawn: tuple[list[tuple[float, float]], list[float]], limit: int
+) -> None:
+    segments, scores = np.array(drawn[0]), np.array(drawn[1])
+    labels = np.stack([np.arange(len(scores)) % 3, 3 + np.arange(len(scores)) % 2], axis=1)
+    both = np.stack([scores, 0.61803 * scores], axis=1)
+
+    alone = []
+    for label in range(5):
+        row, column = np.nonzero(labels == label)
+        kept, kept_scores = soft_nms(segments[row], both[row, column], 0.35, len(row))
+        alone += [(score, row[index], label) for index, score in zip(kept, kept_scores, strict=True)]
+    alone.sort(key=lambda entry: -entry[0])
+
+    indices, decayed, kept_labels = soft_nms_per_class(segments, both, labels, 0.35, limit)
+    np.testing.assert_allclose(decayed, [entry[0] for entry in alone[:limit]], rtol=1e-9)
+    assert len(set(zip(indices.tolist(), kept_labels.tolist(), strict=True))) == len(indices)
