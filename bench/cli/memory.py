@@ -72,7 +72,7 @@ def memory(
     # torch is slow to import, and --help does not need it.
     from bench.predict.fit import Target
     from bench.records.store import ResultStore
-    from bench.report.terminal.memory import format_memory, format_published, with_slopes
+    from bench.report.terminal.memory import format_memory, format_published
 
     chosen = choose(device, hardware)
     target = None if hardware is None else Target.of_profile(load_profile(hardware))
@@ -93,11 +93,6 @@ def memory(
     for record in progress(found, "memory", total=len(cells), unit="cell"):
         records.append(record)
         if kept is not None:
-            kept.write(record)
-    records = with_slopes(records)
-    if kept is not None:
-        # Once more, with what only all of them together tell.
-        for record in records:
             kept.write(record)
     text = format_memory(records, [option for option, value in given.items() if value is not None], form)
     if published and form in ("table", "md"):

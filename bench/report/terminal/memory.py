@@ -20,8 +20,6 @@ from bench.report.terminal.tables import (
 from bench.units import format_bytes
 
 LEVELS = ("requested", "allocated", "active", "reserved")
-
-LEVELS = ("requested", "allocated", "active", "reserved")
 PUBLISHED = "published"
 SLOPE = "allocated_slope_per_video_bytes"
 
@@ -36,6 +34,7 @@ def format_memory(records: Sequence[Record], options: Sequence[str], form: Forma
     """
     if form == "table" and len(records) == 1:
         return "\n".join(_report(records[0]))
+    records = with_slopes(records)
     slopes = any(SLOPE in record.metrics for record in records)
     columns = [
         *(Column(option, lambda record, option=option: setting(record, option)) for option in options),  # type: ignore[misc]
