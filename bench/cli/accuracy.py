@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cells import Cell
 from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
 from bench.measure.data_check import DataCheck
 from bench.records.record import Record, cell_id
@@ -86,7 +87,7 @@ def accuracy(
             note(f"{cell.name}: {name}")
             folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
             command = _command(config, assignments, variant, cell, from_checkpoint, predictions)
-            record = measure_accuracy(cell, folder, world, command, entry, checked)
+            record = measure_accuracy(Cell(cell, False, {}, command, ()), folder, world, entry, checked)
             results.write(record)
             for text in record.warnings:
                 if text not in told:

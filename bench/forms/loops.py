@@ -7,11 +7,11 @@ vectorised forms get, on the host.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from bench.cells import Cell
 from bench.forms.differences import difference_metrics
@@ -22,7 +22,8 @@ from bench.machine.processes import Outcome, run_isolated
 from bench.measure.host_workloads import random_detections
 from bench.measure.rounds import Limits, counted_rounds, take_rounds
 from bench.measure.timing import TIMEOUT_S
-from bench.records.record import Failure, Record
+from bench.records.draft import Asked, Draft, draft
+from bench.records.record import Record
 from bench.suites.throughput import SUITE, sampled, shortfall
 from bench.timing_statistics import stability
 from etad.config import Config
@@ -180,25 +181,20 @@ def compare_loops(cell: Cell, limits: Limits) -> Iterator[tuple[LoopRow, Record]
     for row in LOOP_ROWS:
         outcome = run_isolated(time_loops, row, cell.config, limits, timeout_s=TIMEOUT_S)
         for number, form in enumerate(FORMS):
-            facts: dict[str, Any] = {
-                "kind": "measured",
-                "suite": SUITE,
-                "device": device_slug(environment),
-                "config": cell.config.resolved(),
-                "measurement": {"what": row.what, "variant": form, "variants": list(FORMS), "row": row.row},
-                "environment": environment.model_dump(mode="json"),
-                "command": "etad-bench throughput --variants published,fast",
-                "started_at": outcome.started_at,
-                "duration_s": outcome.duration_s,
+            measurement: dict[str, JsonValue] = {
+                "what": row.what,
+                "variant": form,
+                "variants": list(FORMS),
+                "row": row.row,
             }
-            yield row, _record(number, outcome, facts, limits)
+            asked = Asked(SUITE, "measured", measurement, device_slug(environment))
+            of_rows = replace(cell, command="etad-bench throughput --variants published,fast", warnings=())
+            yield row, _record(number, outcome, draft(of_rows, outcome, asked, environment), limits)
 
 
-def _record(
-    number: int, outcome: Outcome[tuple[list[list[Round]], float]], facts: dict[str, Any], limits: Limits
-) -> Record:
+def _record(number: int, outcome: Outcome[tuple[list[list[Round]], float]], begun: Draft, limits: Limits) -> Record:
     if outcome.value is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
+        return begun.failed(outcome.status, outcome.message)
     taken, difference = outcome.value
     rounds = counted_rounds(taken[number])
     durations = [one.duration_s for one in rounds]
@@ -208,10 +204,5 @@ def _record(
     }
     if number:
         metrics |= difference_metrics({"result_difference": difference})
-    return Record(
-        status="ok",
-        metrics=metrics,
-        findings={"stability.step_s": str(stability(durations))},
-        warnings=tuple(shortfall(rounds, limits)),
-        **facts,
-    )
+    findings = {"stability.step_s": str(stability(durations))}
+    return begun.done(metrics, findings=findings, warnings=shortfall(rounds, limits))

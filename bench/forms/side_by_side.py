@@ -7,7 +7,6 @@ the machine happens to all of them. The first one named is the reference.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from bench.cells import Cell, What
 from bench.forms.differences import difference_metrics, differing, first_numbers
 from bench.forms.float64_gradients import METHOD, compare_in_float64
 from bench.machine.clocks import Round, Stopwatch, clock_of, listening_s
-from bench.machine.environment import collect_environment, device_meant, device_slug
+from bench.machine.environment import collect_environment, device_slug
 from bench.machine.processes import Outcome, run_isolated
 from bench.measure.roofs import measure_roof
 from bench.measure.rounds import Limits, take_rounds
@@ -24,10 +23,11 @@ from bench.measure.timing import TIMEOUT_S, Timing
 from bench.measure.workload import Workload
 from bench.predict.memory import predict_memory
 from bench.predict.step_costs import COUNTING_TIMEOUT_S, Counts, count_cell
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.draft import Draft, draft
+from bench.records.record import Metric, Metrics, Record
 from bench.suites.throughput import (
-    SUITE,
     arithmetic_metrics,
+    asked,
     bound_finding,
     counting_findings,
     exceeded,
@@ -134,28 +134,20 @@ def compare_variants(
     found = outcome.value
     in_float64 = float64_metrics(configs, what, device_name) if found else {}
     for name, one in cells.items():
-        facts: dict[str, Any] = {
-            "kind": "measured",
-            "suite": SUITE,
-            "device": device_slug(environment, found.timings[name].device)
-            if found
-            else device_meant(environment, device_name),
-            "config": one.config.resolved(),
-            "measurement": {"what": what, "real_data": False, "variant": name, "variants": list(names), "row": row},
-            "environment": environment.model_dump(mode="json"),
-            "command": f"{one.command if row is None else 'etad-bench throughput'} --variants {','.join(names)}",
-            "started_at": outcome.started_at,
-            "duration_s": outcome.duration_s,
-        }
+        question = asked(what, False, environment, device_name)
+        question.measurement.update({"variant": name, "variants": list(names), "row": row})
+        if found is not None:
+            question = question.on(device_slug(environment, found.timings[name].device))
+        command = f"{one.command if row is None else 'etad-bench throughput'} --variants {','.join(names)}"
+        begun = draft(replace(one, command=command), outcome, question, environment)
         if found is None:
-            failure = Failure(message=outcome.message)
-            yield Record(status=outcome.status, failure=failure, warnings=one.warnings, **facts)
+            yield begun.failed(outcome.status, outcome.message)
             continue
-        record = variant_record(name, one, found, what, facts, limits)
+        record = variant_record(name, one, found, what, begun, limits)
         yield record.model_copy(update={"metrics": record.metrics | in_float64.get(name, {})})
 
 
-def variant_record(name: str, cell: Cell, found: Compared, what: What, facts: dict[str, Any], limits: Limits) -> Record:
+def variant_record(name: str, cell: Cell, found: Compared, what: What, begun: Draft, limits: Limits) -> Record:
     """Return the record of one variant; its arithmetic and its memory are looked at in processes of their own."""
     timing, reference = found.timings[name], next(iter(found.timings.values()))
     rounds = timing.counted
@@ -167,13 +159,11 @@ def variant_record(name: str, cell: Cell, found: Compared, what: What, facts: di
     metrics["speedup_ratio"] = speedup(reference.rounds, timing.rounds)
     metrics |= memory_metrics(memory) | difference_metrics(found.differences.get(name, {}))
     findings = {"stability.step_s": str(stability(step_s))}
-    return Record(
-        status="ok",
-        metrics=metrics,
+    return begun.done(
+        metrics,
         phases=phase_metrics(rounds, timing.method, counts),
         findings=findings | counting_findings(counts) | bound_finding(timing, counts),
-        warnings=(*cell.warnings, *shortfall(rounds, limits), *exceeded(metrics)),
-        **facts,
+        warnings=(*shortfall(rounds, limits), *exceeded(metrics)),
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from etad.errors import UserError
 
@@ -96,6 +96,25 @@ def run_all(
         futures = [pool.submit(run_isolated, function, *arguments, timeout_s=timeout_s) for arguments in calls]
         for future in futures:
             yield future.result()
+
+
+class Runner(Protocol):
+    """Calls a function with several arguments in turn: :func:`run_all`, or :func:`run_here`."""
+
+    def __call__(
+        self, function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], timeout_s: float, workers: int = 1
+    ) -> Iterator[Outcome[Result]]:
+        """Yield the outcome of every call, in the order of ``calls``."""
+
+
+def run_here(
+    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], timeout_s: float, workers: int = 1
+) -> Iterator[Outcome[Result]]:
+    """Do as :func:`run_all`, but in this process, which is a cell's own already: what a call raises is raised."""
+    for arguments in calls:
+        started_at, begun = datetime.now(UTC), time.perf_counter()
+        value = function(*arguments)
+        yield Outcome("ok", value, "", started_at, time.perf_counter() - begun)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from bench.cells import What
 from bench.machine.clocks import Round, Stopwatch, clock_of, listening_s
 from bench.machine.energy_meters import gpu_meter, host_meter
-from bench.machine.processes import Outcome, run_all
+from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.energy import measure_energy
 from bench.measure.host_workloads import DataLoading, Postprocessing, RealBatches
 from bench.measure.roofs import measure_roof
@@ -91,7 +91,9 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
     )
 
 
-def time_in_processes(config: Config, what: What, device_name: str, limits: Limits, real_data: bool) -> Outcome[Timing]:
+def time_in_processes(
+    config: Config, what: What, device_name: str, limits: Limits, real_data: bool, runner: Runner = run_all
+) -> Outcome[Timing]:
     """Time one cell in ``limits.processes`` processes, one after the other; the first that fails ends it.
 
     Raises:
@@ -99,7 +101,7 @@ def time_in_processes(config: Config, what: What, device_name: str, limits: Limi
     """
     call = (config, what, device_name, limits.of_one_process(), real_data)
     outcomes: list[Outcome[Timing]] = []
-    for outcome in run_all(time_cell, [call] * limits.processes, TIMEOUT_S):
+    for outcome in runner(time_cell, [call] * limits.processes, TIMEOUT_S):
         outcomes.append(outcome)
         if outcome.value is None:
             break

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from torch.cuda import get_device_name
 
-from bench.machine.environment import collect_environment, device_slug
+from bench.cells import Cell
+from bench.machine.environment import Environment, collect_environment, device_meant, device_slug
+from bench.machine.processes import Outcome
 from bench.measure.data_check import DataCheck, check_data
 from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge
+from bench.records.draft import Asked, draft
 from bench.records.record import Metric, Metrics, Record
 from etad.config import Config
 from etad.data.annotations import load_annotations
@@ -32,6 +35,7 @@ from etad.models.etad import Etad
 from etad.runs import EVALUATION, PREDICTIONS, load_weights, parts
 from etad.train import CHECKPOINT, LOSSES, train
 
+SUITE = "accuracy"
 DETECTIONS = "detections.jsonl"
 """Detections as they come, so that inference resumes; see :class:`etad.detections.detection_log.DetectionLog`."""
 
@@ -99,11 +103,15 @@ def check_parts(config: Config, files: int | None) -> list[DataCheck]:
     return [check_data(part, files if number == 0 else 0) for number, part in enumerate(folds)]
 
 
+def asked(entry: Entry, environment: Environment, device_name: str) -> Asked:
+    """Return what is asked of an experiment that begins at ``entry``, on the machine described."""
+    return Asked(SUITE, "measured", {**entry.measurement()}, device_meant(environment, device_name))
+
+
 def measure_accuracy(
-    config: Config,
+    cell: Cell,
     folder: Path,
     world: World,
-    command: str,
     entry: Entry = TRAINED,
     checks: Sequence[DataCheck] | None = None,
 ) -> Record:
@@ -113,17 +121,16 @@ def measure_accuracy(
     that it has done with the same weights.
 
     Args:
-        config: the experiment.
+        cell: the experiment, and the command line that repeats this.
         folder: where its run lives.
         world: the process it runs in.
-        command: the command line that repeats this.
         entry: where to begin.
         checks: of the data, by fold; None: look now, without opening files.
 
     Raises:
         UserError: the data or the folder cannot be used.
     """
-    started_at, began = datetime.now(UTC), time.monotonic()
+    config, started_at, began = cell.config, datetime.now(UTC), time.monotonic()
     entry.check(config)
     if checks is None:
         checks = [] if entry.predictions else check_parts(config, 0)
@@ -133,23 +140,16 @@ def measure_accuracy(
     environment = collect_environment(config.train.seed)
     synthetic = synthetic_text(config.data.root)
     warnings = [*(text for check in checks for text in check.warnings), *(p for one in outcomes for p in one.problems)]
-    record = Record(
-        status="ok",
-        kind="measured",
-        suite="accuracy",
-        device=device_slug(environment, get_device_name(world.device) if world.device.type == "cuda" else None),
-        config=config.resolved(),
-        measurement={**entry.measurement()},
-        metrics={**_accuracy(outcomes), **_times(outcomes, entry), **_counts(outcomes), **_data(checks)},
+    device = device_slug(environment, get_device_name(world.device) if world.device.type == "cuda" else None)
+    question = asked(entry, environment, world.device.type).on(device)
+    done = Outcome("ok", outcomes, "", started_at, time.monotonic() - began)
+    record = draft(cell, done, question, environment).done(
+        {**_accuracy(outcomes), **_times(outcomes, entry), **_counts(outcomes), **_data(checks)},
         findings={
             CLASSIFIER: ", ".join(dict.fromkeys(one.classifier for one in outcomes)),
             **({} if synthetic is None else {SYNTHETIC: synthetic}),
         },
-        environment=environment.model_dump(mode="json"),
-        command=command,
-        started_at=started_at,
-        duration_s=time.monotonic() - began,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=dict.fromkeys(warnings),
     )
     return record.model_copy(update={"findings": record.findings | {VERDICT: str(judge([record]))}})
 

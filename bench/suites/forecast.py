@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+
+from pydantic import JsonValue
 
 from bench.cells import Cell
 from bench.machine.datasheets import Profile
@@ -15,7 +16,8 @@ from bench.predict.forecast import Calibration
 from bench.predict.roofline import LAUNCH_S, Roof, roof_of_profile
 from bench.predict.step_costs import COUNTING_TIMEOUT_S, Counts, count_cell
 from bench.published.figures import find_reproducible
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.draft import Asked, Draft, draft
+from bench.records.record import Metric, Metrics, Record
 from bench.suites.throughput import SUITE
 from etad.config import Config
 from etad.data.dataset import train_dataset
@@ -44,25 +46,20 @@ def forecast_cells(
         calibration: from measured records.
         videos: training videos of the data set, for the time of the whole schedule; None: not known.
     """
-    environment = collect_environment().model_dump(mode="json")
+    environment = collect_environment()
     for cell in cells:
-        started_at = datetime.now(UTC)
         counted = run_isolated(count_cell, cell.config, WHAT[cell.inference], timeout_s=COUNTING_TIMEOUT_S)
         counts = counted.value or Counts(None, None, counted.message)
         for profile in profiles:
-            facts: dict[str, Any] = {
-                "kind": "predicted",
-                "suite": SUITE,
-                "device": slug(profile.device_names[0]),
-                "config": cell.config.resolved(),
-                "measurement": {"what": WHAT[cell.inference], "hardware": profile.name, "videos": videos},
-                "environment": environment,
-                "command": f"{cell.command} --hardware {profile.name}",
-                "started_at": started_at,
-                "duration_s": counted.duration_s,
-                "warnings": cell.warnings,
+            measurement: dict[str, JsonValue] = {
+                "what": WHAT[cell.inference],
+                "hardware": profile.name,
+                "videos": videos,
             }
-            yield _record(cell, counts, profile, calibration, videos, facts)
+            asked = Asked(SUITE, "predicted", measurement, slug(profile.device_names[0]))
+            of_gpu = replace(cell, command=f"{cell.command} --hardware {profile.name}")
+            begun = draft(of_gpu, counted, asked, environment)
+            yield _record(cell, counts, profile, calibration, videos, begun)
 
 
 def roof_to_forecast(profile: Profile, precision: str) -> Roof:
@@ -81,13 +78,13 @@ def _record(
     profile: Profile,
     calibration: Calibration,
     videos: int | None,
-    facts: dict[str, Any],
+    begun: Draft,
 ) -> Record:
     if counts.phases is None:
-        return Record(status="error", failure=Failure(message=f"not counted: {counts.reason}"), **facts)
+        return begun.failed("error", f"not counted: {counts.reason}")
     roof = roof_to_forecast(profile, cell.config.step.precision)
     if roof.peak_flops_per_s is None:
-        return Record(status="skipped", failure=Failure(message=f"no forecast: {roof.source}"), **facts)
+        return begun.failed("skipped", f"no forecast: {roof.source}")
     times = calibration.step_s(counts.phases, roof)
     error = calibration.worst_error
     method = f"roofline of {roof.source}; factors from {calibration.records} measured records"
@@ -113,9 +110,7 @@ def _record(
             step_s * steps, error, f"{steps} steps: {videos} videos, {config.train.epochs} epochs; data loading not in"
         )
     phases: dict[str, Metrics] = {name: {"time_s": _time(time_s, error, method)} for name, time_s in times.items()}
-    return Record(
-        status="predicted", metrics=metrics, phases=phases, findings={"calibration": _told(calibration)}, **facts
-    )
+    return begun.done(metrics, phases=phases, findings={"calibration": _told(calibration)})
 
 
 def _time(value: float, error: float | None, method: str) -> Metric:

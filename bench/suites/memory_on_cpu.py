@@ -2,20 +2,20 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from bench.batches import CLASSES
 from bench.cells import Cell
-from bench.machine.environment import collect_environment, device_slug
-from bench.machine.processes import Outcome, run_all
+from bench.machine.environment import Environment, collect_environment, device_slug
+from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.memory_cpu import METHOD, TIMEOUT_S, CpuMemory, measure_cell
+from bench.records.draft import Asked, draft
 from bench.records.names import LEVELS, STEPS, SUITE
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.record import Metric, Metrics, Record
 
 NO_CACHE = "a CPU has no caching allocator; see requested"
 
 
-def measure_cells(cells: Sequence[Cell]) -> Iterator[Record]:
+def measure_cells(cells: Sequence[Cell], runner: Runner = run_all) -> Iterator[Record]:
     """Yield the record of every cell, measured one after the other.
 
     Raises:
@@ -24,28 +24,23 @@ def measure_cells(cells: Sequence[Cell]) -> Iterator[Record]:
     environment = collect_environment()
     # What the profiler's library tells on stderr is for its own developers.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    outcomes = run_all(measure_cell, [(cell.config, cell.inference) for cell in cells], TIMEOUT_S)
+    outcomes = runner(measure_cell, [(cell.config, cell.inference) for cell in cells], TIMEOUT_S)
     for cell, outcome in zip(cells, outcomes, strict=True):
-        yield cpu_record(cell, outcome, environment.model_dump(mode="json"), device_slug(environment))
+        yield cpu_record(cell, outcome, environment)
 
 
-def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: dict[str, Any], device: str) -> Record:
+def asked(inference: bool, environment: Environment) -> Asked:
+    """Return what is asked of a cell on the CPU of the machine described."""
+    return Asked(
+        SUITE, "measured", {"inference": inference, "device": "cpu", "classes": CLASSES}, device_slug(environment)
+    )
+
+
+def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: Environment) -> Record:
     """Return the record of a measured cell, or of how its process failed."""
-    found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": device,
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, "device": "cpu", "classes": CLASSES},
-        "environment": environment,
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-        "warnings": cell.warnings,
-    }
+    begun, found = draft(cell, outcome, asked(cell.inference, environment), environment), outcome.value
     if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
+        return begun.failed(outcome.status, outcome.message)
     steps = dict(zip(STEPS, (found.first, found.steady), strict=True))
     peak = max(step.peak_bytes for step in steps.values())
     videos = cell.config.train.batch
@@ -61,7 +56,7 @@ def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: dict[str, A
     for name, step in steps.items():
         for phase, size_bytes in step.phases.items():
             phases.setdefault(phase, {})[f"{name}_step_requested_peak_bytes"] = _bytes(size_bytes)
-    return Record(status="ok", metrics=metrics, phases=phases, **facts)
+    return begun.done(metrics, phases=phases)
 
 
 def _bytes(size_bytes: int, method: str = METHOD) -> Metric:

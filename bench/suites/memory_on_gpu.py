@@ -1,57 +1,51 @@
 """The memory of a step that was executed on a CUDA GPU, as a record for every cell."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from bench.batches import CLASSES
 from bench.cells import Cell
 from bench.machine.environment import Environment, collect_environment, slug
-from bench.machine.processes import Outcome, run_all
+from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.memory_cuda import METHOD, TIMEOUT_S, CudaMemory, Death, Marks, Recording, measure_cell
+from bench.records.draft import Asked, draft
 from bench.records.names import LEVELS, STEPS, SUITE
 from bench.records.record import Failure, Metric, Metrics, Record
 from bench.units import MIB
 
 
-def measure_cells(cells: Sequence[Cell], recording: Recording | None = None) -> Iterator[tuple[Record, Marks | None]]:
+def measure_cells(
+    cells: Sequence[Cell], recording: Recording | None = None, runner: Runner = run_all
+) -> Iterator[tuple[Record, Marks | None]]:
     """Yield the record of every cell, measured one after the other, with the marks of its snapshot.
 
     Raises:
         DeviceError: there is no CUDA GPU.
     """
     environment = collect_environment()
-    outcomes = run_all(measure_cell, [(cell.config, cell.inference, recording) for cell in cells], TIMEOUT_S)
+    outcomes = runner(measure_cell, [(cell.config, cell.inference, recording) for cell in cells], TIMEOUT_S)
     for cell, outcome in zip(cells, outcomes, strict=True):
         yield cuda_record(cell, outcome, environment), outcome.value.marks if outcome.value else None
 
 
+def asked(inference: bool, environment: Environment) -> Asked:
+    """Return what is asked of a cell on a GPU of the machine described; by its name where only one can be meant."""
+    names = {state.name for state in environment.gpus.found}
+    device = slug(names.pop() if len(names) == 1 else "cuda")
+    return Asked(SUITE, "measured", {"inference": inference, "device": "cuda", "classes": CLASSES}, device)
+
+
 def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environment) -> Record:
     """Return the record of a measured cell: status "ok", "oom", or how its process failed."""
-    found = outcome.value
-    names = {state.name for state in environment.gpus.found}
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": slug(found.gpu if found else names.pop() if len(names) == 1 else "cuda"),
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, "device": "cuda", "classes": CLASSES},
-        "environment": environment.model_dump(mode="json"),
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-    }
+    found, question = outcome.value, asked(cell.inference, environment)
     if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
+        return draft(cell, outcome, question, environment).failed(outcome.status, outcome.message)
     exclusive = {True: "yes, as far as NVML shows", False: "no", None: "not known"}[found.process.exclusive]
-    failure = None if found.death is None else _failure(found.death)
-    return Record(
-        status="ok" if failure is None else "oom",
-        metrics=_metrics(found, cell.config.train.batch),
+    return draft(cell, outcome, question.on(slug(found.gpu)), environment).done(
+        _metrics(found, cell.config.train.batch),
         phases={phase: _step_metrics(found, phase) for phase in _phases(found)},
         findings={"process_memory.method": found.process.method, "process_memory.exclusive": exclusive},
-        failure=failure,
-        warnings=(*_warnings(found), *cell.warnings),
-        **facts,
+        failure=None if found.death is None else _failure(found.death),
+        warnings=_warnings(found),
     )
 
 

@@ -6,13 +6,14 @@ peaks, the record holds what is alive at the peak: ``held.category.*``, ``held.m
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from bench.cells import Cell
 from bench.compare.prediction_errors import NOT_VALIDATED
 from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES
-from bench.machine.environment import collect_environment, slug
-from bench.machine.processes import Outcome, run_all, usable_cores
+from bench.machine.environment import Environment, collect_environment, slug
+from bench.machine.processes import Outcome, Runner, run_all, usable_cores
 from bench.predict.allocator import Usage
 from bench.predict.fit import Fit, Target, judge
 from bench.predict.memory import (
@@ -27,6 +28,7 @@ from bench.predict.memory import (
     trace_for_cuda,
 )
 from bench.predict.recorder import Trace
+from bench.records.draft import Asked, draft
 from bench.records.names import LEVELS, STEPS, SUITE
 from bench.records.record import Failure, Metric, Metrics, Record
 from bench.units import MIB
@@ -63,19 +65,32 @@ def predicted_device(target: Target | None) -> str:
     return target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}")
 
 
-def predict_cells(cells: Sequence[Cell], target: Target | None, standing: str = NOT_VALIDATED) -> Iterator[Record]:
+def asked(inference: bool, target: Target | None) -> Asked:
+    """Return what is asked of a cell that is predicted for ``target``."""
+    measurement: dict[str, JsonValue] = {
+        "inference": inference,
+        "hardware": None if target is None else target.name,
+        "hardware_memory_bytes": None if target is None else target.memory_bytes,
+    }
+    return Asked(SUITE, "predicted", measurement, predicted_device(target))
+
+
+def predict_cells(
+    cells: Sequence[Cell], target: Target | None, standing: str = NOT_VALIDATED, runner: Runner = run_all
+) -> Iterator[Record]:
     """Yield the record of every cell, in order; two processes at a time where there are two cores.
 
     Args:
         cells: what to predict.
         target: the GPU to fit; None: the rules of an A100, and as much memory as it takes.
         standing: what is known of the predictions for it (bench/compare/prediction_errors.py).
+        runner: where they are predicted.
     """
-    environment = collect_environment().model_dump(mode="json")
+    environment = collect_environment()
     keys = [_what_matters(cell) for cell in cells]
     calls = {key: (cell.config, cell.inference, target) for key, cell in zip(keys, cells, strict=True)}
     workers = min(usable_cores(), MOST_WORKERS, len(calls))
-    running = zip(calls, run_all(predict_cell, list(calls.values()), TIMEOUT_S, workers), strict=True)
+    running = zip(calls, runner(predict_cell, list(calls.values()), TIMEOUT_S, workers), strict=True)
     outcomes: dict[str, Outcome[CellPrediction]] = {}
     for cell, key in zip(cells, keys, strict=True):
         while key not in outcomes:
@@ -96,36 +111,18 @@ def prediction_record(
     cell: Cell,
     outcome: Outcome[CellPrediction],
     target: Target | None,
-    environment: dict[str, Any],
+    environment: Environment,
     standing: str = NOT_VALIDATED,
 ) -> Record:
     """Return the record of a cell: status "predicted", "oom" if it does not fit, or how its process failed."""
-    found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "predicted",
-        "suite": SUITE,
-        "device": predicted_device(target),
-        "config": cell.config.resolved(),
-        "measurement": {
-            "inference": cell.inference,
-            "hardware": None if target is None else target.name,
-            "hardware_memory_bytes": None if target is None else target.memory_bytes,
-        },
-        "environment": environment,
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-    }
+    begun, found = draft(cell, outcome, asked(cell.inference, target), environment), outcome.value
     if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
-    failure = _failure(found, target)
-    return Record(
-        status="predicted" if failure is None else "oom",
-        metrics=_metrics(found, target),
+        return begun.failed(outcome.status, outcome.message)
+    return begun.done(
+        _metrics(found, target),
         phases={phase: _step_metrics(found.memory, phase) for phase in _phases(found.memory)},
-        failure=failure,
-        warnings=(standing, *_warnings(found.memory, target), *cell.warnings),
-        **facts,
+        failure=_failure(found, target),
+        warnings=(standing, *_warnings(found.memory, target)),
     )
 
 

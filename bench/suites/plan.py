@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from bench.cells import Cell
 from bench.machine.datasheets import Profile
-from bench.machine.environment import collect_environment
+from bench.machine.environment import Environment, collect_environment
 from bench.machine.processes import Outcome, run_all, usable_cores
 from bench.predict.device_rules import cublas_workspace_bytes
 from bench.predict.fit import Target, judge, judge_within, predict_within
@@ -71,7 +70,7 @@ def plan(base: Config, target: Target, search: Search, command: Sequence[str]) -
     Raises:
         DataError: a family's process died; the message says how.
     """
-    environment = collect_environment().model_dump(mode="json")
+    environment = collect_environment()
     kinds = _families(search)
     calls = [(base, target, search, family) for family in kinds]
     outcomes = run_all(explore_family, calls, TIMEOUT_S, min(usable_cores(), MOST_WORKERS))
@@ -162,7 +161,7 @@ def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) 
         profiles: the GPUs.
         command: command line without the GPU.
     """
-    environment = collect_environment().model_dump(mode="json")
+    environment = collect_environment()
     traced: dict[int, tuple[Trace, MemoryPrediction]] = {}
     for profile in profiles:
         started_at, begun = datetime.now(UTC), time.perf_counter()
@@ -186,7 +185,7 @@ def _settings(config: Config) -> list[str]:
     return [part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--recompute", recompute]
 
 
-def _record(option: Option, target: Target, environment: dict[str, Any], command: Sequence[str]) -> Record:
+def _record(option: Option, target: Target, environment: Environment, command: Sequence[str]) -> Record:
     """Return the memory record of a setting, with its arithmetic."""
     cell = Cell(option.config, False, {}, shlex.join(command), ())
     outcome = Outcome("ok", option.found, "", option.started_at, option.duration_s)

@@ -6,27 +6,18 @@ from bench.cells import Cell
 from bench.machine.environment import collect_environment, device_meant, device_slug
 from bench.machine.processes import Outcome
 from bench.measure.profiling import METHOD, NO_KERNELS, SUITE, Profile
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.draft import Asked, draft
+from bench.records.record import Metric, Metrics, Record
 
 
 def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str, Any]) -> Record:
     """Return the record of a profiled cell, or of how its process failed."""
-    environment = collect_environment()
-    found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"]),
-        "config": cell.config.resolved(),
-        "measurement": {"inference": cell.inference, **measurement},
-        "environment": environment.model_dump(mode="json"),
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-        "warnings": cell.warnings,
-    }
+    environment, found = collect_environment(), outcome.value
+    device = device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"])
+    asked = Asked(SUITE, "measured", {"inference": cell.inference, **measurement}, device)
+    begun = draft(cell, outcome, asked, environment)
     if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), **facts)
+        return begun.failed(outcome.status, outcome.message)
     steps = len(found.steps_s)
     metrics: Metrics = {
         "profiled_step_s": Metric(
@@ -45,4 +36,4 @@ def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str,
     phases: dict[str, Metrics] = {
         name: {"time_s": Metric(value=time_s, unit="s", method=METHOD)} for name, time_s in found.phases_s.items()
     }
-    return Record(status="ok", metrics=metrics, phases=phases, **facts)
+    return begun.done(metrics, phases=phases)

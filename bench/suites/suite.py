@@ -1,33 +1,25 @@
-"""What a sweep can measure: for each suite its options, and how one cell is asked for and run."""
+"""The suites: for each its options, and how cells are asked for and run. Commands and sweeps go through here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from bench.batches import CLASSES
 from bench.cells import Cell
 from bench.compare.prediction_errors import MEASURED_FOLDER, standing
 from bench.machine.datasheets import load_profile
-from bench.machine.environment import Environment, collect_environment, device_meant, device_slug
-from bench.machine.processes import Outcome
-from bench.measure.memory_cpu import measure_cell as measure_on_cpu
-from bench.measure.memory_cuda import measure_cell as measure_on_gpu
+from bench.machine.environment import Environment
+from bench.machine.processes import Runner, run_all
+from bench.measure.data_check import DataCheck
+from bench.measure.memory_cuda import Marks, Recording
 from bench.measure.rounds import Limits
-from bench.measure.timing import time_cell
 from bench.predict.fit import Target
-from bench.predict.step_costs import count_cell
-from bench.records.record import Kind, Record
-from bench.suites.accuracy import check_parts, measure_accuracy
-from bench.suites.memory_on_cpu import cpu_record
-from bench.suites.memory_on_gpu import cuda_record
-from bench.suites.memory_predicted import predict_cell, predicted_device, prediction_record
-from bench.suites.throughput import throughput_record
-from etad.config import Config, Positive, PositiveFloat, Section
+from bench.records.draft import Asked
+from bench.records.record import Record
+from bench.suites import accuracy, memory_on_cpu, memory_on_gpu, memory_predicted, throughput
+from bench.suites.accuracy import Entry, check_parts
+from etad.config import Config, Positive, Section
 from etad.distributed import alone
 from etad.errors import DataError
 
@@ -69,6 +61,11 @@ class MemoryOptions(SuiteOptions):
         """See :class:`SuiteOptions`."""
         return self.device == "cuda"
 
+    @property
+    def target(self) -> Target | None:
+        """The GPU that is predicted for; None: none was named."""
+        return None if self.hardware is None else Target.of_profile(load_profile(self.hardware))
+
 
 class ThroughputOptions(SuiteOptions):
     """Options of ``etad-bench throughput``."""
@@ -76,9 +73,11 @@ class ThroughputOptions(SuiteOptions):
     what: Literal["train", "infer", "data", "post"] = "train"
     device: str = "auto"
     real_data: bool = False
-    min_time_s: PositiveFloat = 5.0
+    min_time_s: Annotated[float, Field(ge=0.0)] = 5.0
     rounds: Positive = 10
-    max_time_s: PositiveFloat = 120.0
+    max_time_s: Annotated[float, Field(ge=0.0)] = 120.0
+    processes: Positive = 1
+    energy: bool = False
 
     @property
     def inference(self) -> bool:
@@ -95,26 +94,18 @@ class AccuracyOptions(SuiteOptions):
     """Options of ``etad-bench accuracy``."""
 
     device: str = "auto"
+    from_checkpoint: Path | None = None
+    predictions: Path | None = None
+
+    @property
+    def entry(self) -> Entry:
+        """Where the experiment begins."""
+        return Entry(self.from_checkpoint, self.predictions)
 
     @property
     def wants_gpu(self) -> bool:
         """See :class:`SuiteOptions`."""
         return self.device != "cpu"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What, besides the config, makes a cell: the fields of its record that are known before it runs.
-
-    Attributes:
-        kind: "measured" or "predicted".
-        measurement: options that belong to the cell's id.
-        device: slug of the folder its record lies in.
-    """
-
-    kind: Kind
-    measurement: dict[str, Any]
-    device: str
 
 
 class Suite(Protocol):
@@ -141,8 +132,15 @@ class Suite(Protocol):
             UserError: the data cannot be used.
         """
 
-    def run(self, cell: Cell, options: Any, folder: Path) -> Record:
-        """Run one cell in this process, with ``folder`` for what it leaves behind, and return its record."""
+    def run(self, cells: Sequence[Cell], options: Any, folder: Path, runner: Runner) -> Iterator[Record]:
+        """Yield the record of every cell.
+
+        Args:
+            cells: what to run.
+            options: of all of them.
+            folder: for what a cell leaves behind.
+            runner: ``run_all`` gives each cell a process of its own; ``run_here`` is for a process that is one.
+        """
 
 
 class Memory:
@@ -153,18 +151,11 @@ class Memory:
 
     def asked(self, options: MemoryOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        if options.device != "predict":
-            device = device_meant(environment, options.device)
-            return Asked(
-                "measured", {"inference": options.inference, "device": options.device, "classes": CLASSES}, device
-            )
-        target = _target(options)
-        measurement = {
-            "inference": options.inference,
-            "hardware": None if target is None else target.name,
-            "hardware_memory_bytes": None if target is None else target.memory_bytes,
-        }
-        return Asked("predicted", measurement, predicted_device(target))
+        if options.device == "cpu":
+            return memory_on_cpu.asked(options.inference, environment)
+        if options.device == "cuda":
+            return memory_on_gpu.asked(options.inference, environment)
+        return memory_predicted.asked(options.inference, options.target)
 
     def arguments(self, options: MemoryOptions) -> list[str]:
         """See :class:`Suite`."""
@@ -174,23 +165,34 @@ class Memory:
     def check(self, config: Config, options: MemoryOptions) -> None:
         """Memory needs no data."""
 
-    def run(self, cell: Cell, options: MemoryOptions, folder: Path) -> Record:
-        """See :class:`Suite`."""
-        started_at, begun = datetime.now(UTC), perf_counter()
-        environment = collect_environment()
-        facts = environment.model_dump(mode="json")
+    def run(
+        self,
+        cells: Sequence[Cell],
+        options: MemoryOptions,
+        folder: Path,
+        runner: Runner,
+        validations: Sequence[Path] = (MEASURED_FOLDER,),
+        recording: Recording | None = None,
+        marked: Callable[[Marks | None], None] | None = None,
+    ) -> Iterator[Record]:
+        """See :class:`Suite`.
+
+        Args:
+            cells, options, folder, runner: as there.
+            validations: folders of records that tell how right predictions were.
+            recording: of what CUDA's allocator does.
+            marked: gets, of each cell, the times of the phases in what was recorded; None where nothing was.
+        """
         if options.device == "cpu":
-            on_cpu = measure_on_cpu(cell.config, cell.inference)
-            measured = Outcome("ok", on_cpu, "", started_at, perf_counter() - begun)
-            return cpu_record(cell, measured, facts, device_slug(environment))
-        if options.device == "cuda":
-            on_gpu = measure_on_gpu(cell.config, cell.inference)
-            return cuda_record(cell, Outcome("ok", on_gpu, "", started_at, perf_counter() - begun), environment)
-        target = _target(options)
-        prediction = predict_cell(cell.config, cell.inference, target)
-        predicted = Outcome("ok", prediction, "", started_at, perf_counter() - begun)
-        validated = standing(predicted_device(target), [MEASURED_FOLDER])
-        return prediction_record(cell, predicted, target, facts, validated)
+            yield from memory_on_cpu.measure_cells(cells, runner)
+        elif options.device == "cuda":
+            for record, marks in memory_on_gpu.measure_cells(cells, recording, runner):
+                if marked is not None:
+                    marked(marks)
+                yield record
+        else:
+            known = standing(memory_predicted.predicted_device(options.target), validations)
+            yield from memory_predicted.predict_cells(cells, options.target, known, runner)
 
 
 class Throughput:
@@ -201,32 +203,28 @@ class Throughput:
 
     def asked(self, options: ThroughputOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        measurement = {"what": options.what, "real_data": options.real_data}
-        return Asked("measured", measurement, device_meant(environment, options.device))
+        return throughput.asked(options.what, options.real_data, environment, options.device)
 
     def arguments(self, options: ThroughputOptions) -> list[str]:
         """See :class:`Suite`."""
         limits = ["--min-time", f"{options.min_time_s:g}", "--rounds", str(options.rounds)]
-        limits += ["--max-time", f"{options.max_time_s:g}", "--processes", "1"]
-        real = ["--real-data"] if options.real_data else []
-        return ["--what", options.what, "--device", options.device, *limits, *real]
+        limits += ["--max-time", f"{options.max_time_s:g}", "--processes", str(options.processes)]
+        flags = [*(["--real-data"] if options.real_data else []), *(["--energy"] if options.energy else [])]
+        return ["--what", options.what, "--device", options.device, *limits, *flags]
 
     def check(self, config: Config, options: ThroughputOptions) -> None:
         """See :class:`Suite`."""
         if options.real_data or options.what == "data":
             _check_data(config)
 
-    def run(self, cell: Cell, options: ThroughputOptions, folder: Path) -> Record:
+    def run(self, cells: Sequence[Cell], options: ThroughputOptions, folder: Path, runner: Runner) -> Iterator[Record]:
         """See :class:`Suite`."""
-        started_at, begun = datetime.now(UTC), perf_counter()
-        environment = collect_environment()
-        limits = Limits(options.min_time_s, options.rounds, options.max_time_s)
-        timing = time_cell(cell.config, options.what, options.device, limits, options.real_data)
-        # Counted when the time is taken, so that it cannot disturb.
-        counts = count_cell(cell.config, options.what) if options.what in ("train", "infer") else None
-        done = Outcome("ok", timing, "", started_at, perf_counter() - begun)
-        measurement = self.asked(options, environment).measurement
-        return throughput_record(cell, done, counts, measurement, environment, options.device, limits)
+        limits = Limits(options.min_time_s, options.rounds, options.max_time_s, options.processes)
+        # One process cannot stand for several.
+        own = runner if options.processes == 1 else run_all
+        yield from throughput.measure_cells(
+            cells, options.what, options.device, limits, options.real_data, options.energy, own
+        )
 
 
 class Accuracy:
@@ -237,19 +235,34 @@ class Accuracy:
 
     def asked(self, options: AccuracyOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
-        return Asked("measured", {}, device_meant(environment, options.device))
+        return accuracy.asked(options.entry, environment, options.device)
 
     def arguments(self, options: AccuracyOptions) -> list[str]:
         """See :class:`Suite`."""
-        return ["--device", options.device]
+        files = {"--from-checkpoint": options.from_checkpoint, "--predictions": options.predictions}
+        begun = [word for option, path in files.items() if path is not None for word in (option, str(path))]
+        return ["--device", options.device, *begun]
 
     def check(self, config: Config, options: AccuracyOptions) -> None:
         """See :class:`Suite`."""
         _check_data(config)
 
-    def run(self, cell: Cell, options: AccuracyOptions, folder: Path) -> Record:
-        """See :class:`Suite`."""
-        return measure_accuracy(cell.config, folder, alone(options.device), cell.command)
+    def run(
+        self,
+        cells: Sequence[Cell],
+        options: AccuracyOptions,
+        folder: Path,
+        runner: Runner,
+        checks: Sequence[DataCheck] | None = None,
+    ) -> Iterator[Record]:
+        """See :class:`Suite`; the cells run in this process, so that Ctrl-C keeps what is done.
+
+        Args:
+            cells, options, folder, runner: as there.
+            checks: of the data, by fold; None: each cell looks for itself.
+        """
+        for cell in cells:
+            yield accuracy.measure_accuracy(cell, folder, alone(options.device), options.entry, checks)
 
 
 SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "accuracy": Accuracy()}
@@ -263,7 +276,3 @@ def _check_data(config: Config) -> None:
     """
     if errors := [error for check in check_parts(config, files=0) for error in check.errors]:
         raise DataError("; ".join(dict.fromkeys(errors)))
-
-
-def _target(options: MemoryOptions) -> Target | None:
-    return None if options.hardware is None else Target.of_profile(load_profile(options.hardware))

@@ -8,14 +8,14 @@ after the other, and their rounds are put together.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 from bench.cells import HOST_KNOBS, Cell, What, make_cells
 from bench.machine.clocks import Round
 from bench.machine.environment import Environment, collect_environment, device_meant, device_slug
-from bench.machine.processes import Outcome, run_isolated
+from bench.machine.processes import Outcome, Runner, run_all
 from bench.machine.speeds import matmul_flops_per_s
 from bench.measure.host_workloads import DATA_WAIT
 from bench.measure.roofs import GEMM_SIZE
@@ -25,7 +25,8 @@ from bench.measure.workload import amounts_of
 from bench.predict.quick_flops import arithmetic_per_video, detection_flop, snippet_flop
 from bench.predict.roofline import Roof, least_times, what_bounds
 from bench.predict.step_costs import COUNTING_TIMEOUT_S, Cost, Counts, count_cell
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.draft import Asked, draft
+from bench.records.record import Metric, Metrics, Record
 from bench.timing_statistics import bootstrap_interval, median, median_absolute_deviation, stability
 from bench.units import format_seconds
 from etad.config import Config
@@ -37,6 +38,12 @@ USUAL_SHARE = 0.4
 LONG_S = 60.0
 FEW_SNIPPETS = 8
 OTHER = "other"
+
+
+def asked(what: What, real_data: bool, environment: Environment, device_name: str) -> Asked:
+    """Return what is asked of a cell, on the machine described."""
+    measurement: dict[str, JsonValue] = {"what": what, "real_data": real_data}
+    return Asked(SUITE, "measured", measurement, device_meant(environment, device_name))
 
 
 def throughput_cells(
@@ -106,6 +113,7 @@ def measure_cells(
     limits: Limits,
     real_data: bool = False,
     energy: bool = False,
+    runner: Runner = run_all,
 ) -> Iterator[Record]:
     """Yield the record of every cell, timed one after the other.
 
@@ -115,25 +123,27 @@ def measure_cells(
         limits: when to stop.
         real_data: take batches of the data set.
         energy: measure energy, too, on a random batch, in another process.
+        runner: where each pass runs.
 
     Raises:
         UserError: as :func:`time_cell`.
     """
     environment = collect_environment()
     for cell in cells:
-        outcome = time_in_processes(cell.config, what, device_name, limits, real_data)
+        outcome = time_in_processes(cell.config, what, device_name, limits, real_data, runner)
         counts = None
         if outcome.value is not None and what in ("train", "infer"):
-            counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
+            # Counted when the time is taken, so that it cannot disturb.
+            [counted] = runner(count_cell, [(cell.config, what)], COUNTING_TIMEOUT_S)
             counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
-        measurement = {"what": what, "real_data": real_data}
-        record = throughput_record(cell, outcome, counts, measurement, environment, device_name, limits)
-        yield with_energy(record, what, device_name, cell.config) if energy and record.succeeded else record
+        question = asked(what, real_data, environment, device_name)
+        record = throughput_record(cell, outcome, counts, question, environment, limits)
+        yield with_energy(record, what, device_name, cell.config, runner) if energy and record.succeeded else record
 
 
-def with_energy(record: Record, what: What, device_name: str, config: Config) -> Record:
+def with_energy(record: Record, what: What, device_name: str, config: Config, runner: Runner) -> Record:
     """Return the record with the metrics of the energy pass; null with the reason where that failed."""
-    outcome = run_isolated(energy_cell, config, what, device_name, timeout_s=TIMEOUT_S)
+    [outcome] = runner(energy_cell, [(config, what, device_name)], TIMEOUT_S)
     if outcome.value is None:
         reason = f"the energy pass failed: {outcome.message}"
         metrics, findings = {"energy_per_video_j": Metric(value=None, unit="J", reason=reason)}, dict[str, str]()
@@ -146,26 +156,14 @@ def throughput_record(
     cell: Cell,
     outcome: Outcome[Timing],
     counts: Counts | None,
-    measurement: dict[str, Any],
+    asked: Asked,
     environment: Environment,
-    device_name: str,
     limits: Limits,
 ) -> Record:
     """Return the record of a timed cell, or of how its process failed."""
     found = outcome.value
-    facts: dict[str, Any] = {
-        "kind": "measured",
-        "suite": SUITE,
-        "device": device_slug(environment, found.device) if found else device_meant(environment, device_name),
-        "config": cell.config.resolved(),
-        "measurement": measurement,
-        "environment": environment.model_dump(mode="json"),
-        "command": cell.command,
-        "started_at": outcome.started_at,
-        "duration_s": outcome.duration_s,
-    }
     if found is None:
-        return Record(status=outcome.status, failure=Failure(message=outcome.message), warnings=cell.warnings, **facts)
+        return draft(cell, outcome, asked, environment).failed(outcome.status, outcome.message)
     rounds = found.counted
     metrics = time_metrics(found) | roof_metrics(found.roof)
     findings = {"stability.step_s": str(stability([one.duration_s for one in rounds]))}
@@ -173,13 +171,11 @@ def throughput_record(
         metrics |= arithmetic_metrics(counts, found.roof, median([one.duration_s for one in rounds]))
         findings |= counting_findings(counts)
         findings |= bound_finding(found, counts)
-    return Record(
-        status="ok",
-        metrics=metrics,
+    return draft(cell, outcome, asked.on(device_slug(environment, found.device)), environment).done(
+        metrics,
         phases=phase_metrics(rounds, found.method, counts),
         findings=findings,
-        warnings=(*cell.warnings, *shortfall(rounds, limits), *exceeded(metrics)),
-        **facts,
+        warnings=(*shortfall(rounds, limits), *exceeded(metrics)),
     )
 
 

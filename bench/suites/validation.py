@@ -11,7 +11,7 @@ from bench.cells import Cell, make_cells
 from bench.compare.prediction_errors import Pair
 from bench.machine.datasheets import match_profile
 from bench.machine.environment import slug
-from bench.machine.processes import run_isolated
+from bench.machine.processes import Runner, run_all, run_isolated
 from bench.measure.memory_cuda import TIMEOUT_S, Recording, measure_cell
 from bench.measure.memory_timeline import read_snapshot
 from bench.predict.fit import Target
@@ -79,13 +79,16 @@ def gpu_facts() -> tuple[str, tuple[int, int], int]:
     return properties.name, (properties.major, properties.minor), properties.total_memory
 
 
-def both_ways(cells: Sequence[Cell], target: Target, known: Sequence[Pair] = ()) -> Iterator[tuple[Record, Record]]:
+def both_ways(
+    cells: Sequence[Cell], target: Target, known: Sequence[Pair] = (), runner: Runner = run_all
+) -> Iterator[tuple[Record, Record]]:
     """Yield the records of every cell, predicted and measured, cell by cell: a stop loses nothing.
 
     Args:
         cells: what to predict and to measure.
         target: the GPU.
         known: cells that ran before and are taken as they are.
+        runner: where each cell runs.
     """
     for cell in cells:
         before = next((pair for pair in known if pair.measured.config == cell.config.resolved()), None)
@@ -93,8 +96,8 @@ def both_ways(cells: Sequence[Cell], target: Target, known: Sequence[Pair] = ())
             yield before.predicted, before.measured
             continue
         command = cell.command.replace("--device cuda", f"--device predict --hardware {target.name}")
-        [predicted] = predict_cells([replace(cell, command=command)], target)
-        [(measured, _)] = measure_cells([cell])
+        [predicted] = predict_cells([replace(cell, command=command)], target, runner=runner)
+        [(measured, _)] = measure_cells([cell], runner=runner)
         yield predicted, measured
 
 

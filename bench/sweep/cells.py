@@ -13,8 +13,8 @@ from pydantic import JsonValue
 
 from bench.cells import KNOBS, Cell, overrides_of, without_effect
 from bench.machine.environment import Environment
-from bench.records.record import cell_id
-from bench.suites.suite import SUITES, Asked, SuiteOptions
+from bench.records.draft import Asked
+from bench.suites.suite import SUITES, SuiteOptions
 from bench.sweep.file import Choice, Part, SweepFile, combinations
 from etad.config import Config, load_config
 from etad.errors import ConfigError, NothingToDoError
@@ -49,7 +49,7 @@ class SweepCell:
     @property
     def cell_id(self) -> str:
         """The id of its record."""
-        return cell_id(self.suite, self.asked.kind, self.cell.config.resolved(), self.asked.measurement)
+        return self.asked.cell_id(self.cell.config)
 
     @property
     def part(self) -> str:

@@ -62,10 +62,9 @@ def predicted_memory(cells: Sequence[SweepCell], target: Target | None, environm
     calls = [(cell.cell.config, cell.cell.inference, target) for cell in first.values()]
     workers = min(usable_cores(), MOST_WORKERS)
     outcomes: Iterator[Outcome[CellPrediction]] = run_all(predict_cell, calls, TIMEOUT_S, workers)
-    facts = environment.model_dump(mode="json")
     found = {}
     for (key, cell), outcome in zip(first.items(), progress(outcomes, "memory", len(calls), "cell"), strict=True):
-        found[key] = prediction_record(cell.cell, outcome, target, facts)
+        found[key] = prediction_record(cell.cell, outcome, target, environment)
     return [found[_experiment(cell)] for cell in cells]
 
 

@@ -16,9 +16,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from bench.machine.environment import Environment, collect_environment
-from bench.machine.processes import Outcome, run_isolated, usable_cores, waiting_threads
+from bench.machine.processes import Outcome, run_here, run_isolated, usable_cores, waiting_threads
+from bench.records.draft import draft
 from bench.records.files import read_record
-from bench.records.record import Failure, Record, Status
+from bench.records.record import Record, Status
 from bench.records.store import ResultStore
 from bench.suites.suite import SUITES
 from bench.sweep.cells import SweepCell
@@ -129,20 +130,7 @@ def run_one(cell: SweepCell, folder: Path, environment: Environment) -> Record:
 
 def failed(cell: SweepCell, outcome: Outcome[Record], environment: Environment, status: Status | None = None) -> Record:
     """Return the record of a cell that has no result: of its outcome's status, unless another one is given."""
-    return Record(
-        status=status or outcome.status,
-        kind=cell.asked.kind,
-        suite=cell.suite,
-        device=cell.asked.device,
-        config=cell.cell.config.resolved(),
-        measurement=cell.asked.measurement,
-        failure=Failure(message=outcome.message),
-        environment=environment.model_dump(mode="json"),
-        command=cell.cell.command,
-        started_at=outcome.started_at,
-        duration_s=outcome.duration_s,
-        warnings=cell.cell.warnings,
-    )
+    return draft(cell.cell, outcome, cell.asked, environment).failed(status or outcome.status, outcome.message)
 
 
 def forget(cells: Sequence[SweepCell], folder: Path) -> None:
@@ -217,13 +205,11 @@ def measure(cell: SweepCell, folder: Path) -> Record:
     """Measure a cell in this process and return its record; a GPU whose memory is full is a result, too."""
     started_at = datetime.now(UTC)
     try:
-        record = SUITES[cell.suite].run(cell.cell, cell.options, folder)
+        [record] = SUITES[cell.suite].run([cell.cell], cell.options, folder, run_here)
     except torch.OutOfMemoryError as error:
         duration_s = (datetime.now(UTC) - started_at).total_seconds()
         lack = Outcome[Record]("oom", None, str(error).splitlines()[0], started_at, duration_s)
         return failed(cell, lack, collect_environment())
-    if record.cell_id != cell.cell_id:
-        raise AssertionError(f"the suite {cell.suite} answered another question than the one asked; a bug")
     return record
 
 

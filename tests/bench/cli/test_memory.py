@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 
 from bench.cells import KNOBS, make_cells
 from bench.cli import main
+from bench.machine import processes
 from bench.machine.processes import Outcome
 from bench.measure import memory_cpu
 from bench.measure.memory_cpu import peaks
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.report.terminal.memory import with_slopes
-from bench.suites import memory_on_cpu, memory_on_gpu
 from bench.suites import memory_predicted as memory_prediction
 from etad.config import load_config
 from etad.errors import ConfigError, DeviceError
@@ -45,14 +45,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the cells here: a process for each costs seconds, which two tests pay for all."""
-
-    def run_here(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Any:
-        for arguments in calls:
-            yield Outcome("ok", function(*arguments), "", datetime.now(UTC), 1.0)
-
-    monkeypatch.setattr(memory_prediction, "run_all", run_here)
-    monkeypatch.setattr(memory_on_cpu, "run_all", run_here)
-    monkeypatch.setattr(memory_on_gpu, "run_all", run_here)
+    monkeypatch.setattr(processes, "run_all", processes.run_here)
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +318,7 @@ def test_every_knob_is_a_setting() -> None:
         make_cells(["x"], "anet_e2e", {"batch": "x"})
 
 
-def test_cells_that_differ_in_nothing_are_predicted_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_that_differ_in_nothing_are_predicted_once(config: Path) -> None:
     asked: list[float] = []
 
     def run_here(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Any:
@@ -333,8 +326,7 @@ def test_cells_that_differ_in_nothing_are_predicted_once(config: Path, monkeypat
             asked.append(cell_config.step.snippet_ratio)
             yield Outcome("error", None, "a test", datetime.now(UTC), 1.0)
 
-    monkeypatch.setattr(memory_prediction, "run_all", run_here)
     cells = make_cells(["x"], str(config), {"strategy": "checkpointed,joint", "ratio": "0.1,0.3"})
-    records = list(memory_prediction.predict_cells(cells, None))
+    records = list(memory_prediction.predict_cells(cells, None, runner=run_here))
     assert len(records) == len({record.cell_id for record in records}) == 4
     assert len(asked) == 3

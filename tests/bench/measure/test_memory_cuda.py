@@ -67,7 +67,7 @@ def test_peaks_are_of_each_phase_and_first_and_steady_step_are_apart(gpu: FakeGp
 def predicted() -> Record:
     prediction = CellPrediction(predict_from_trace(traced(small())), None)
     outcome = Outcome("ok", prediction, "", datetime.now(UTC), 1.0)
-    return prediction_record(Cell(small(), False, {}, "x", ()), outcome, None, {})
+    return prediction_record(Cell(small(), False, {}, "x", ()), outcome, None, environment())
 
 
 def test_the_metrics_are_those_of_a_prediction(predicted: Record, gpu: FakeGpu) -> None:

@@ -19,6 +19,7 @@ from bench.cli import main
 from bench.forms import side_by_side as variants_module
 from bench.forms.goals import TARGETS, target_cell, with_verdict
 from bench.forms.loops import LOOP_ROWS, LoopRow, time_loops
+from bench.machine import processes
 from bench.machine.clocks import HostClock, Round, Stopwatch
 from bench.machine.environment import collect_environment, gpu_name
 from bench.machine.processes import Outcome
@@ -34,8 +35,9 @@ from bench.records.record import Metric, Record
 from bench.records.sanity import check
 from bench.records.store import ResultStore
 from bench.report.terminal.variants import format_variants
+from bench.suites import suite
 from bench.suites import throughput as throughput_module
-from bench.suites.throughput import expected_duration, throughput_cells, throughput_record
+from bench.suites.throughput import asked, expected_duration, throughput_cells, throughput_record
 from etad.config import load_config
 from etad.errors import ConfigError
 from etad.sampling.proposals import proposal_count
@@ -75,16 +77,13 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_here(function: Any, *arguments: Any, timeout_s: float) -> Any:
         return Outcome("ok", function(*arguments), "", datetime.now(UTC), 1.0)
 
-    def run_all_here(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Any:
-        for arguments in calls:
-            yield run_here(function, *arguments, timeout_s=timeout_s)
-
+    for module in (processes, suite):
+        monkeypatch.setattr(module, "run_all", processes.run_here)
+    monkeypatch.setattr(variants_module, "run_isolated", run_here)
     for module in (throughput_module, variants_module):
-        monkeypatch.setattr(module, "run_isolated", run_here)
         monkeypatch.setattr(module, "count_cell", lambda config, what: MADE_UP)
     for module in (timing, variants_module):
         monkeypatch.setattr(module, "measure_roof", lambda device, config: Roof(1e11, 1e10, 1e-6, "made up"))
-    monkeypatch.setattr(timing, "run_all", run_all_here)
     monkeypatch.setattr(throughput_module, "matmul_flops_per_s", lambda device, dtype, size: 1e11)
 
 
@@ -130,13 +129,17 @@ def test_processes_share_the_time_and_their_rounds_are_put_together() -> None:
     assert pooled([fast]).counted == fast.counted
 
 
-def test_the_first_process_that_fails_ends_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_process_that_fails_ends_the_cell() -> None:
     ends = iter(
         Outcome(status, value, message, datetime.now(UTC), 1.0)  # type: ignore[arg-type]
         for status, value, message in (("ok", timing_of(), ""), ("error", None, "died"), ("ok", timing_of(), ""))
     )
-    monkeypatch.setattr(timing, "run_all", lambda function, calls, timeout_s: (next(ends) for _ in calls))
-    outcome = timing.time_in_processes(load_config("quickstart"), "train", "cpu", Limits(processes=3), False)
+
+    def runner(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Any:
+        return (next(ends) for _ in calls)
+
+    limits = Limits(processes=3)
+    outcome = timing.time_in_processes(load_config("quickstart"), "train", "cpu", limits, False, runner)
     assert (outcome.status, outcome.value, outcome.message, outcome.duration_s) == ("error", None, "died", 2.0)
     assert len(list(ends)) == 1
 
@@ -166,8 +169,8 @@ def record_from(found: Timing | None, environment: Any, counts: Counts | None = 
     (cell,) = throughput_cells("quickstart", {}, (), "train", "cpu")
     status: Any = "ok" if found else "error"
     outcome = Outcome(status, found, message, datetime.now(UTC), 1.0)
-    measurement = {"what": "train", "real_data": False}
-    return throughput_record(cell, outcome, counts, measurement, environment, "cpu", Limits(rounds=3))
+    question = asked("train", False, environment, "cpu")
+    return throughput_record(cell, outcome, counts, question, environment, Limits(rounds=3))
 
 
 def timing_of(device: str | None = None, roof: Roof | None = None, issued: float = 0.5) -> Timing:

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from bench.cells import Cell
 from bench.cli import main
 from bench.compare.prediction_errors import NOT_VALIDATED, pairs, standing
+from bench.machine import processes
 from bench.machine.processes import Outcome
 from bench.measure import memory_cuda
 from bench.measure.memory_timeline import predicted_timeline
@@ -49,7 +50,7 @@ DEVICE = "nvidia-h100-80gb-hbm3"
 def predicted() -> Record:
     prediction = CellPrediction(predict_from_trace(traced(small())), None)
     outcome = Outcome("ok", prediction, "", datetime.now(UTC), 1.0)
-    record = prediction_record(Cell(small(), False, {}, "etad-bench memory", ()), outcome, None, {})
+    record = prediction_record(Cell(small(), False, {}, "etad-bench memory", ()), outcome, None, _environment())
     return record.model_copy(update={"device": DEVICE})
 
 
@@ -176,32 +177,27 @@ def run_here(function: Any, *arguments: Any, timeout_s: float) -> Any:
     return Outcome("ok", function(*arguments), "", datetime.now(UTC), 1.0)
 
 
-def run_all_here(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Iterator[Any]:
-    return (run_here(function, *arguments, timeout_s=timeout_s) for arguments in calls)
-
-
 def test_a_cell_is_predicted_and_measured_for_the_same_device(
     gpu: FakeGpu, predicted: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction = CellPrediction(predict_from_trace(traced(small())), None)
     monkeypatch.setattr(memory_validation, "run_isolated", run_here)
-    monkeypatch.setattr(memory_on_gpu, "run_all", run_all_here)
-    monkeypatch.setattr(
-        memory_prediction,
-        "run_all",
-        lambda function, calls, timeout_s, workers: [Outcome("ok", prediction, "", datetime.now(UTC), 1.0)],
-    )
+
+    def runner(function: Any, calls: Any, timeout_s: float, workers: int = 1) -> Iterator[Any]:
+        done = Outcome("ok", prediction, "", datetime.now(UTC), 1.0)
+        return iter([done]) if function is memory_prediction.predict_cell else processes.run_here(function, calls, 1.0)
+
     monkeypatch.setattr(memory_prediction, "collect_environment", lambda: _environment())
     monkeypatch.setattr(memory_on_gpu, "collect_environment", lambda: _environment())
     target = present_target()
     assert (target.name, target.device, target.compute_capability) == ("h100_sxm_80g", DEVICE, (9, 0))
     cell = Cell(small(), False, {}, "etad-bench memory --device cuda --config x", ())
-    [(first, second)] = memory_validation.both_ways([cell], target)
+    [(first, second)] = memory_validation.both_ways([cell], target, runner=runner)
     assert (first.kind, second.kind) == ("predicted", "measured")
     assert "--device predict --hardware h100_sxm_80g" in first.command
     assert len(pairs([first, second])) == 1
     # What is known is not run again.
-    monkeypatch.setattr(memory_validation, "measure_cells", lambda cells: pytest.fail("measured again"))
+    monkeypatch.setattr(memory_validation, "measure_cells", lambda *_, **__: pytest.fail("measured again"))
     assert list(memory_validation.both_ways([cell], target, pairs([first, second]))) == [(first, second)]
 
 

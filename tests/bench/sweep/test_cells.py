@@ -8,9 +8,11 @@ import pytest
 from bench.machine.environment import Environment, collect_environment
 from bench.machine.nvml import GpuState
 from bench.machine.process_memory import ProcessMemory
+from bench.machine.processes import run_here
 from bench.measure.memory_cuda import CudaMemory
 from bench.predict.allocator import Usage
 from bench.predict.memory import StepMemory
+from bench.predict.step_costs import Counts
 from bench.suites.suite import SUITES
 from bench.sweep.cells import SweepCell, shard, sweep_cells
 from bench.sweep.file import find_sweep, load_sweep
@@ -212,11 +214,11 @@ def test_a_suite_answers_what_was_asked(
     trace = traced(small())
     monkeypatch.setattr("bench.suites.memory_predicted.trace_for_cuda", lambda *_, **__: trace)
     monkeypatch.setattr("bench.measure.memory_cpu.refuse_what_does_not_fit", lambda *_: None)
-    monkeypatch.setattr("bench.suites.suite.count_cell", lambda *_: None)
+    monkeypatch.setattr("bench.suites.throughput.count_cell", lambda *_: Counts(None, None, "a test"))
     text = f"{{config: {config}, settings: {{train.epochs: 1}}, parts: {{a: {{suite: {suite}, options: {options}}}}}}}"
     (cell,) = cells_of(tmp_path, text, environment)
     SUITES[suite].check(cell.cell.config, cell.options)
-    record = SUITES[suite].run(cell.cell, cell.options, tmp_path / "run")
+    [record] = SUITES[suite].run([cell.cell], cell.options, tmp_path / "run", run_here)
     assert (record.cell_id, record.device, record.kind) == (cell.cell_id, cell.asked.device, cell.asked.kind)
     assert record.succeeded
     assert record.command == cell.cell.command
@@ -244,8 +246,8 @@ def test_a_gpu_is_asked_and_answered_for(
         death=None,
         marks=None,
     )
-    monkeypatch.setattr("bench.suites.suite.measure_on_gpu", lambda *_: found)
-    record = SUITES["memory"].run(cell.cell, cell.options, tmp_path)
+    monkeypatch.setattr("bench.suites.memory_on_gpu.measure_cell", lambda *_: found)
+    [record] = SUITES["memory"].run([cell.cell], cell.options, tmp_path, run_here)
     assert (record.cell_id, record.device, record.kind) == (cell.cell_id, cell.asked.device, cell.asked.kind)
     assert cell.options.wants_gpu
 

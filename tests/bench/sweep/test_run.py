@@ -215,18 +215,6 @@ def test_a_gpu_that_is_full_is_a_result(
     assert record.failure.message == "CUDA out of memory. Tried to allocate 2 GiB"
 
 
-def test_a_suite_that_answers_another_question_is_a_bug(
-    cells: list[SweepCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Wrong:
-        def run(self, *_: Any) -> Record | None:
-            return good(cells[1]).value
-
-    monkeypatch.setattr(run_module, "SUITES", {"accuracy": Wrong()})
-    with pytest.raises(AssertionError, match="another question"):
-        run_module.measure(cells[0], tmp_path)
-
-
 def test_ctrl_c_keeps_what_is_done(path: Path, answers: list[Answer], cells: list[SweepCell]) -> None:
     def interrupt(cell: SweepCell) -> Outcome[Record]:
         raise KeyboardInterrupt
