@@ -8,11 +8,14 @@ import click
 
 from bench.cells import Cell
 from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
+from bench.machine.environment import collect_environment
+from bench.machine.processes import run_all
 from bench.measure.data_check import DataCheck
-from bench.records.record import Record, cell_id
+from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.report.terminal.accuracy import as_json, as_markdown, plot_over_ratio
-from bench.suites.accuracy import Entry, check_parts, measure_accuracy
+from bench.suites.accuracy import Entry, check_parts
+from bench.suites.suite import Accuracy, AccuracyOptions
 from etad.config import Config
 from etad.distributed import alone
 from etad.errors import DataError
@@ -55,39 +58,34 @@ def accuracy(
     Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
     reproduced, not reproduced, or not comparable and why.
     """
-    base = load_variant(config, assignments, variant)
-    entry = Entry(from_checkpoint, predictions)
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
-    if entry != Entry() and (seeds > 1 or ratios is not None):
+    options = AccuracyOptions(device=device, from_checkpoint=from_checkpoint, predictions=predictions)
+    if options.entry != Entry() and (seeds > 1 or ratios is not None):
         raise click.UsageError("--seeds and --ratio are for training; weights and predictions are what they are.")
+    base = load_variant(config, assignments, variant)
     if check_only:
-        checks = check_parts(base, check_files)
-        click.echo("\n".join(line for check in checks for line in check.lines()))
-        _refuse(checks)
+        looked = check_parts(base, check_files)
+        click.echo("\n".join(line for check in looked for line in check.lines()))
+        _refuse(looked)
         return
-    entry.check(base)
+    options.entry.check(base)
     out = out or Path("runs") / base.name
     results = ResultStore(store or out / "results")
-    world = alone(device)
-    cells = _cells(config, assignments, variant, ratios, seeds, base)
-    found = {name: results.find(_cell_id(cell, entry)) for name, cell in cells.items()}
-    checked, told = None, set[str]()
-    if entry.predictions is None and None in found.values():
-        checked = check_parts(base, check_files)
-        lines = (line for check in checked for line in check.lines())
-        for line in (*lines, *settings_without_effect(base, world.device.type)):
-            note(line)
-        _refuse(checked)
-        told.update(text for check in checked for text in check.warnings)
+    cells = _cells(config, assignments, variant, ratios, seeds, base, options)
+    asked = Accuracy().asked(options, collect_environment())
+    found = {name: results.find(asked.cell_id(cell.config)) for name, cell in cells.items()}
+    checks = None
+    if options.entry.predictions is None and None in found.values():
+        checks = _checked(base, check_files, options)
+    told = {text for check in checks or () for text in check.warnings}
     records: list[Record] = []
     for name, cell in cells.items():
         record = found[name]
         if record is None:
-            note(f"{cell.name}: {name}")
+            note(f"{cell.config.name}: {name}")
             folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
-            command = _command(config, assignments, variant, cell, from_checkpoint, predictions)
-            record = measure_accuracy(Cell(cell, False, {}, command, ()), folder, world, entry, checked)
+            [record] = Accuracy().run([cell], options, folder, run_all, checks)
             results.write(record)
             for text in record.warnings:
                 if text not in told:
@@ -99,40 +97,38 @@ def accuracy(
     click.echo(as_markdown(records) if form == "md" else as_json(records))
 
 
+def _checked(base: Config, check_files: int | None, options: AccuracyOptions) -> list[DataCheck]:
+    """Look at the data, say what was found, and refuse what cannot be used."""
+    checks = check_parts(base, check_files)
+    lines = (line for check in checks for line in check.lines())
+    for line in (*lines, *settings_without_effect(base, alone(options.device).device.type)):
+        note(line)
+    _refuse(checks)
+    return checks
+
+
 def _cells(
-    config: str, assignments: tuple[str, ...], variant: str | None, ratios: str | None, seeds: int, base: Config
-) -> dict[str, Config]:
-    """Return the config of every cell, by the name of its folder."""
-    values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
-    return {
-        f"ratio{ratio}-seed{seed}": load_variant(
-            config, [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"], variant
-        )
-        for ratio in values
-        for seed in range(base.train.seed, base.train.seed + seeds)
-    }
-
-
-def _command(
     config: str,
     assignments: tuple[str, ...],
     variant: str | None,
-    cell: Config,
-    from_checkpoint: Path | None,
-    predictions: Path | None,
-) -> str:
-    """Return the command line that repeats this cell alone."""
-    settings = [*assignments, f"step.snippet_ratio={cell.step.snippet_ratio}", f"train.seed={cell.train.seed}"]
-    line = ["etad-bench", "accuracy", "--config", config]
-    line += [part for setting in settings for part in ("--set", setting)]
-    line += [] if variant is None else ["--variant", variant]
-    line += [] if from_checkpoint is None else ["--from-checkpoint", str(from_checkpoint)]
-    line += [] if predictions is None else ["--predictions", str(predictions)]
-    return shlex.join(line)
-
-
-def _cell_id(cell: Config, entry: Entry) -> str:
-    return cell_id("accuracy", "measured", cell.resolved(), entry.measurement())
+    ratios: str | None,
+    seeds: int,
+    base: Config,
+    options: AccuracyOptions,
+) -> dict[str, Cell]:
+    """Return every cell, by the name of its folder."""
+    values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
+    cells = {}
+    for ratio in values:
+        for seed in range(base.train.seed, base.train.seed + seeds):
+            settings = [*assignments, f"step.snippet_ratio={ratio}", f"train.seed={seed}"]
+            experiment = load_variant(config, settings, variant)
+            line = ["etad-bench", "accuracy", "--config", config]
+            line += [part for setting in settings for part in ("--set", setting)]
+            line += [] if variant is None else ["--variant", variant]
+            line += Accuracy().arguments(options)
+            cells[f"ratio{ratio}-seed{seed}"] = Cell(experiment, False, {}, shlex.join(line), ())
+    return cells
 
 
 def _refuse(checks: Sequence[DataCheck]) -> None:

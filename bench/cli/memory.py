@@ -9,16 +9,14 @@ import click
 from bench.cells import Cell, make_cells
 from bench.cli import FAILED
 from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
-from bench.machine.datasheets import load_profile
 from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
 from etad.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bench.predict.fit import Target
+    from bench.measure.memory_cuda import Marks
     from bench.records.record import Record
+    from bench.suites.suite import MemoryOptions
 
 Device = Literal["auto", "predict", "cpu", "cuda"]
 
@@ -70,31 +68,34 @@ def memory(
     lists, as in --ratio 0.1,0.3 --strategy sequential,joint, make a table of all combinations.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.predict.fit import Target
+    from bench.compare.prediction_errors import MEASURED_FOLDER
+    from bench.machine.processes import run_all
+    from bench.measure.memory_cuda import Recording
     from bench.records.store import ResultStore
     from bench.report.terminal.memory import format_memory, format_published
+    from bench.suites.suite import Memory, MemoryOptions
 
     chosen = choose(device, hardware)
-    target = None if hardware is None else Target.of_profile(load_profile(hardware))
-    given = {name.replace("_", "-"): text for name, text in knobs.items()}
+    options = MemoryOptions(device=chosen, hardware=hardware, what="infer" if inference else "train")
+    given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
     command = ["etad-bench", "memory", "--device", chosen, *(["--hardware", hardware] if hardware else [])]
     cells = make_cells(command, config, given, assignments, inference)
     check_pictures(cells, chosen, snapshot, timeline)
-    if chosen == "cpu":
-        from bench.suites.memory_on_cpu import measure_cells
-
-        found = measure_cells(cells)
-    elif chosen == "cuda":
-        found = _measured(cells, snapshot, timeline)
-    else:
-        found = _predicted(cells, target, store, snapshot, timeline)
-    kept = None if store is None else ResultStore(store)
-    records = []
-    for record in progress(found, "memory", total=len(cells), unit="cell"):
-        records.append(record)
-        if kept is not None:
-            kept.write(record)
-    text = format_memory(records, [option for option, value in given.items() if value is not None], form)
+    validations = [MEASURED_FOLDER] if store is None else [store, MEASURED_FOLDER]
+    records, marks = list["Record"](), list["Marks | None"]()
+    with tempfile.TemporaryDirectory() as temporary:
+        recorded = snapshot or Path(temporary) / "snapshot.pickle"
+        recording = Recording(recorded) if chosen == "cuda" and (snapshot or timeline) else None
+        found = Memory().run(cells, options, Path(temporary), run_all, validations, recording, marks.append)
+        for record in progress(found, "memory", total=len(cells), unit="cell"):
+            records.append(record)
+            if store is not None:
+                ResultStore(store).write(record)
+        if recording is not None:
+            _draw_measured(records[0], recorded, marks[0], snapshot, timeline)
+        elif snapshot is not None or timeline is not None:
+            _draw_predicted(records[0], cells[0], options, snapshot, timeline)
+    text = format_memory(records, list(given), form)
     if published and form in ("table", "md"):
         text += f"\n\n{format_published()}"
     emit(text, output)
@@ -142,44 +143,36 @@ def check_pictures(cells: list[Cell], device: str, snapshot: Path | None, timeli
         raise ConfigError(f"--timeline {timeline}: write it as .png or .svg")
 
 
-def _predicted(
-    cells: list[Cell], target: "Target | None", store: Path | None, snapshot: Path | None, timeline: Path | None
-) -> "Iterator[Record]":
-    from bench.compare.prediction_errors import MEASURED_FOLDER, standing
+def _draw_predicted(
+    record: "Record", cell: Cell, options: "MemoryOptions", snapshot: Path | None, timeline: Path | None
+) -> None:
     from bench.measure.memory_timeline import predicted_timeline
     from bench.predict.snapshot import predicted_snapshot, write_snapshot
+    from bench.report.plots.timeline import draw_timeline
     from bench.report.terminal.memory import describe
-    from bench.suites.memory_predicted import predict_cells, predicted_device, trace_cell
+    from bench.suites.memory_predicted import trace_cell
 
-    folders = [MEASURED_FOLDER] if store is None else [store, MEASURED_FOLDER]
-    for record in predict_cells(cells, target, standing(predicted_device(target), folders)):
-        yield record
-        if snapshot is not None or timeline is not None:
-            trace = trace_cell(cells[0].config, cells[0].inference, target)
-            if snapshot is not None:
-                write_snapshot(snapshot, predicted_snapshot(trace))
-                note(f"wrote {snapshot}")
-            if timeline is not None:
-                from bench.report.plots.timeline import draw_timeline
-
-                draw_timeline(predicted_timeline(trace), describe(record), timeline)
-                note(f"wrote {timeline}")
+    trace = trace_cell(cell.config, cell.inference, options.target)
+    if snapshot is not None:
+        write_snapshot(snapshot, predicted_snapshot(trace))
+        note(f"wrote {snapshot}")
+    if timeline is not None:
+        draw_timeline(predicted_timeline(trace), describe(record), timeline)
+        note(f"wrote {timeline}")
 
 
-def _measured(cells: list[Cell], snapshot: Path | None, timeline: Path | None) -> "Iterator[Record]":
-    from bench.measure.memory_cuda import Recording
+def _draw_measured(
+    record: "Record", recorded: Path, marks: "Marks | None", snapshot: Path | None, timeline: Path | None
+) -> None:
+    """Draw from what was recorded; nothing where the cell's process died before it was."""
     from bench.measure.memory_timeline import read_snapshot, recorded_timeline
+    from bench.report.plots.timeline import draw_timeline
     from bench.report.terminal.memory import describe
-    from bench.suites.memory_on_gpu import measure_cells
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = snapshot or (Path(folder) / "snapshot.pickle" if timeline else None)
-        for record, marks in measure_cells(cells, Recording(path) if path else None):
-            yield record
-            if snapshot is not None and marks is not None:
-                note(f"wrote {snapshot}")
-            if timeline is not None and path is not None and marks is not None:
-                from bench.report.plots.timeline import draw_timeline
-
-                draw_timeline(recorded_timeline(read_snapshot(path), marks), describe(record), timeline)
-                note(f"wrote {timeline}")
+    if marks is None:
+        return
+    if snapshot is not None:
+        note(f"wrote {snapshot}")
+    if timeline is not None:
+        draw_timeline(recorded_timeline(read_snapshot(recorded), marks), describe(record), timeline)
+        note(f"wrote {timeline}")

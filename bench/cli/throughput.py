@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import click
 
-from bench.cells import split
+from bench.cells import What, split
 from bench.cli import FAILED
 from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option, store_option
 from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError
 from etad.progress import progress
-
-What = Literal["train", "infer", "data", "post"]
 
 
 @click.command()
@@ -83,13 +81,14 @@ def throughput(
     """
     # torch is slow to import, and --help does not need it.
     from bench.forms.goals import compare_cells, compare_targets, count_targets
-    from bench.machine.processes import use_threads
+    from bench.machine.processes import run_all, use_threads
     from bench.measure.rounds import Limits
     from bench.records.store import ResultStore
     from bench.report.plots.roofline import check_target, plot_roofline
     from bench.report.terminal.throughput import format_throughput
     from bench.report.terminal.variants import format_variants
-    from bench.suites.throughput import expected_duration, measure_cells, throughput_cells
+    from bench.suites.suite import Throughput, ThroughputOptions
+    from bench.suites.throughput import expected_duration, throughput_cells
     from etad.distributed import choose_device
 
     choose_device(device)
@@ -109,7 +108,17 @@ def throughput(
     else:
         if (warning := expected_duration(cells, what, device, limits)) is not None:
             note(warning)
-        found, total = measure_cells(cells, what, device, limits, real_data, energy), len(cells)
+        options = ThroughputOptions(
+            what=what,
+            device=device,
+            real_data=real_data,
+            min_time_s=min_time,
+            rounds=rounds,
+            max_time_s=max_time,
+            processes=processes,
+            energy=energy,
+        )
+        found, total = Throughput().run(cells, options, Path(), run_all), len(cells)
     records = []
     for record in progress(found, "throughput", total=total, unit="cell"):
         records.append(record)
