@@ -4,7 +4,7 @@ import itertools
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from etad.config import Config, load_config
 from etad.errors import ConfigError
@@ -46,6 +46,7 @@ class Cell:
         chosen: the options given, with this cell's value of each.
         command: the command line for this cell alone.
         warnings: what in it has no effect, one line each.
+        without_effect: the knobs that change nothing in it, chosen or not.
     """
 
     config: Config
@@ -53,6 +54,7 @@ class Cell:
     chosen: dict[str, str]
     command: str
     warnings: tuple[str, ...]
+    without_effect: frozenset[str] = frozenset()
 
 
 def make_cells(
@@ -88,8 +90,9 @@ def make_cells(
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
         line += ["--inference"] if inference else []
-        warnings = (*without_effect(chosen, config, inference), *settings_without_effect(config))
-        cells.append(Cell(config, inference, chosen, shlex.join(line), warnings))
+        reasons = why_without_effect(config.resolved(), inference)
+        warnings = (*lines_without_effect(reasons, chosen), *settings_without_effect(config))
+        cells.append(Cell(config, inference, chosen, shlex.join(line), warnings, frozenset(reasons)))
     return cells
 
 
@@ -140,16 +143,19 @@ def _check_chunk(config: Config) -> None:
         raise ConfigError(f"--chunk {chunk}: a video has {snippets} snippets only; take at most so many at once")
 
 
-def without_effect(chosen: Iterable[str], config: Config, inference: bool) -> Iterator[str]:
-    """Yield, for each of the knobs ``chosen`` that changes nothing in this config, a line that says why."""
+def why_without_effect(config: Mapping[str, Any], inference: bool) -> dict[str, str]:
+    """Return the knobs that change nothing in a resolved config, each with the reason."""
     reason = {}
-    strategy = config.step.strategy
+    strategy = config["step"]["strategy"]
     if strategy in ("frozen", "checkpointed"):
         reason["ratio"] = f"the strategy is {strategy}"
     if inference:
         reason |= dict.fromkeys(TRAINING_KNOBS, "detection judges all proposals and trains nothing")
-    if config.data.input == "features":
-        reason |= dict.fromkeys(ENCODER_KNOBS, f"the input of {config.name} is features, no encoder runs")
-    for option in chosen:
-        if option in reason:
-            yield f"--{option} has no effect: {reason[option]}"
+    if config["data"]["input"] == "features":
+        reason |= dict.fromkeys(ENCODER_KNOBS, f"the input of {config['name']} is features, no encoder runs")
+    return reason
+
+
+def lines_without_effect(reasons: Mapping[str, str], chosen: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each of the knobs ``chosen`` that has a reason to be without effect."""
+    yield from (f"--{option} has no effect: {reasons[option]}" for option in chosen if option in reasons)

@@ -189,8 +189,8 @@ def _all_metrics(record: Record) -> dict[str, Metric]:
 
 def _unsteady(name: str, base: Record, head: Record) -> str:
     for side, record in (("BASE", base), ("HEAD", head)):
-        finding = record.findings.get(f"stability.{name}", "")
-        if finding.startswith(UNSTEADY):
+        finding = record.findings.get(f"stability.{name}")
+        if finding is not None and finding.verdict in UNSTEADY:
             return f"{side} was {finding}"
     return ""
 

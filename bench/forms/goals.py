@@ -11,7 +11,7 @@ from bench.cells import Cell, What, make_cells
 from bench.forms.loops import FORMS, LOOP_ROWS, compare_loops
 from bench.forms.side_by_side import compare_variants
 from bench.measure.rounds import Limits
-from bench.records.record import Record
+from bench.records.record import Finding, Record
 from etad.distributed import choose_device
 from etad.errors import ConfigError
 
@@ -83,12 +83,13 @@ def with_verdict(record: Record, least: float | None) -> Record:
         return record
     low, value, high = ratio.low or ratio.value or 0.0, ratio.value or 0.0, ratio.high or ratio.value or 0.0
     if low >= least:
-        verdict = f"reached: {value:.2f} times, {least:g} wanted"
+        found = Finding(verdict="reached", why=f"{value:.2f} times, {least:g} wanted")
     elif high < least:
-        verdict = f"missed: {value:.2f} times, {least:g} wanted; {record.findings.get('bound', 'bound not known')}"
+        bound = record.findings.get("bound", "bound not known")
+        found = Finding(verdict="missed", why=f"{value:.2f} times, {least:g} wanted; {bound}")
     else:
-        verdict = f"open: {low:.2f} to {high:.2f} times, {least:g} wanted"
-    return record.model_copy(update={"findings": {**record.findings, "target": verdict}})
+        found = Finding(verdict="open", why=f"{low:.2f} to {high:.2f} times, {least:g} wanted")
+    return record.model_copy(update={"findings": {**record.findings, "target": found}})
 
 
 def count_targets(names: Sequence[str]) -> int:

@@ -24,8 +24,7 @@ from bench.measure.rounds import Limits, counted_rounds, take_rounds
 from bench.measure.timing import TIMEOUT_S
 from bench.records.draft import Asked, Draft, draft
 from bench.records.record import Record
-from bench.suites.throughput import SUITE, sampled, shortfall
-from bench.timing_statistics import stability
+from bench.suites.throughput import SUITE, sampled, shortfall, stability_finding
 from etad.config import Config
 from etad.detections.detections import Detections
 from etad.detections.soft_nms import soft_nms
@@ -204,5 +203,5 @@ def _record(number: int, outcome: Outcome[tuple[list[list[Round]], float]], begu
     }
     if number:
         metrics |= difference_metrics({"result_difference": difference})
-    findings = {"stability.step_s": str(stability(durations))}
+    findings = {"stability.step_s": stability_finding(durations)}
     return begun.done(metrics, findings=findings, warnings=shortfall(rounds, limits))

@@ -35,9 +35,10 @@ from bench.suites.throughput import (
     roof_metrics,
     sampled,
     shortfall,
+    stability_finding,
     time_metrics,
 )
-from bench.timing_statistics import median, stability, warmup_rounds
+from bench.timing_statistics import median, warmup_rounds
 from etad.config import Config, parse_config
 from etad.distributed import choose_device, compute_on
 from etad.variants import with_variant
@@ -158,7 +159,7 @@ def variant_record(name: str, cell: Cell, found: Compared, what: What, begun: Dr
     metrics = time_metrics(timing) | roof_metrics(timing.roof) | arithmetic_metrics(counts, timing.roof, median(step_s))
     metrics["speedup_ratio"] = speedup(reference.rounds, timing.rounds)
     metrics |= memory_metrics(memory) | difference_metrics(found.differences.get(name, {}))
-    findings = {"stability.step_s": str(stability(step_s))}
+    findings = {"stability.step_s": stability_finding(step_s)}
     return begun.done(
         metrics,
         phases=phase_metrics(rounds, timing.method, counts),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.machine.energy_meters import LEAST_WINDOW_S, Meter, Window
 from bench.machine.nvml import HARMLESS_THROTTLING
-from bench.records.record import Metric, Metrics
+from bench.records.record import Finding, Metric, Metrics
 
 WINDOW_S = 5.0
 """How long a window is kept open: well above what the counter needs, so that its ticks of 100 ms weigh little."""
@@ -19,7 +19,7 @@ def measure_energy(
     host: Meter,
     synchronize: Callable[[], None],
     window_s: float = WINDOW_S,
-) -> tuple[Metrics, dict[str, str]]:
+) -> tuple[Metrics, dict[str, Finding]]:
     """Repeat ``call`` for at least ``window_s``, warm already; return what it cost, and what was found.
 
     Args:
@@ -52,7 +52,7 @@ def measure_energy(
         "energy_window_s": Metric(value=of_gpu.duration_s, unit="s", method=f"{calls} calls"),
     }
     held_back = sorted(set(of_gpu.throttle_reasons) - HARMLESS_THROTTLING)
-    return metrics, {"throttling": ", ".join(held_back)} if held_back else {}
+    return metrics, {"throttling": Finding(verdict=", ".join(held_back))} if held_back else {}
 
 
 def _energy(window: Window, videos: int) -> Metric:

@@ -17,7 +17,7 @@ from bench.measure.roofs import measure_roof
 from bench.measure.rounds import LEAST_ROUNDS, Limits, counted_rounds, take_rounds
 from bench.measure.workload import Amounts, Workload
 from bench.predict.roofline import Roof
-from bench.records.record import Metrics
+from bench.records.record import Finding, Metrics
 from etad.config import Config
 from etad.distributed import choose_device, compute_on
 
@@ -126,7 +126,7 @@ def workload_of(
     return Workload(config, what == "infer", device, [watch], batches, batches.classes)
 
 
-def energy_cell(config: Config, what: What, device_name: str) -> tuple[Metrics, dict[str, str]]:
+def energy_cell(config: Config, what: What, device_name: str) -> tuple[Metrics, dict[str, Finding]]:
     """Measure what a cell costs in energy; called in a process of its own, after the one that was timed."""
     device = choose_device(device_name)
     clock = clock_of(device)

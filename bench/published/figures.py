@@ -45,6 +45,8 @@ class Cost(_Part):
     """As printed; whether a giga is 10^9 or 2^30 is nowhere said."""
     memory_meaning: str | None = None
     """What the memory is of: a video, the whole run, allocated or reserved."""
+    memory_is_per_video: bool = False
+    """Of one video, not of a run: it compares with no other figure."""
     training_h: Positive | None = None
     epoch_min: Positive | None = None
     step_s: Positive | None = None

@@ -87,11 +87,11 @@ def judge(records: Sequence[Record], figures: Sequence[Figure] | None = None) ->
 def _obstacles(record: Record, wanted: Reproduction, published: float) -> Iterator[str]:
     """Say what keeps a record from being compared, one line each."""
     if SYNTHETIC in record.findings:
-        yield f"synthetic data ({record.findings[SYNTHETIC]})"
+        yield f"synthetic data ({record.findings[SYNTHETIC].verdict})"
     changed = _other_settings(record, load_config(wanted.config))
     if changed:
         yield f"other settings: {', '.join(changed)}"
-    classifier = record.findings.get(CLASSIFIER, "not known")
+    classifier = record.findings[CLASSIFIER].verdict if CLASSIFIER in record.findings else "not known"
     if classifier != wanted.classifier_file:
         yield f"classes from another source: {classifier}, published {wanted.classifier_file}"
     videos = _count(record, "test_videos")

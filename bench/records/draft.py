@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from bench.cells import Cell
 from bench.machine.environment import Environment
 from bench.machine.processes import Outcome
-from bench.records.record import Failure, Kind, Metrics, Record, Status, cell_id
+from bench.records.record import Failure, Finding, Kind, Metrics, Record, Status, cell_id
 from etad.config import Config
 
 
@@ -50,7 +50,7 @@ class Draft:
         metrics: Metrics,
         *,
         phases: Mapping[str, Metrics] | None = None,
-        findings: Mapping[str, Any] | None = None,
+        findings: Mapping[str, Finding] | None = None,
         failure: Failure | None = None,
         warnings: Iterable[str] = (),
     ) -> Record:

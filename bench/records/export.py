@@ -93,7 +93,7 @@ def _log_runs(records: Sequence[Record], uri: str) -> int:
         started_ms = round(record.started_at.timestamp() * 1000)
         run = client.create_run(number, start_time=started_ms, run_name=record.cell_id).info.run_id
         tags |= {"device": record.device, "status": record.status, "kind": record.kind, "command": record.command}
-        tags |= {f"finding.{name}": text for name, text in record.findings.items()}
+        tags |= {f"finding.{name}": str(finding) for name, finding in record.findings.items()}
         client.log_batch(run, tags=[RunTag(_safe(name), text) for name, text in tags.items()])
         parameters = [Param(_safe(name), str(value)[:LONGEST_PARAMETER]) for name, value in _settings(record).items()]
         for begin in range(0, len(parameters), MOST_PARAMETERS):

@@ -12,8 +12,21 @@ from bench.records.sanity import check
 from etad.errors import DataError
 from etad.files import write_json
 
+JUDGED = ("stability.", "bound", "target", "verdict")
+"""How the findings begin that were a word and the evidence, joined by ": ", before schema version 3."""
+
+
+def _with_findings_as_data(tree: Tree) -> Tree:
+    findings = {}
+    for name, text in tree["findings"].items():
+        verdict, _, why = text.partition(": ") if name.startswith(JUDGED) else (text, "", "")
+        findings[name] = {"verdict": verdict, "why": why}
+    return {**tree, "findings": findings}
+
+
 MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {
     1: lambda tree: {**tree, "findings": {}},
+    2: _with_findings_as_data,
 }
 """From a schema version to the function that lifts a record's plain mapping to the next one; the cell id follows."""
 

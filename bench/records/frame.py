@@ -11,9 +11,10 @@ from bench.records.record import Metrics, Record
 def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row a record, with flat columns.
 
-    Columns: the record's own fields; ``config.*``, ``measurement.*``, ``findings.*`` and ``environment.*`` by their
-    dotted keys; ``metrics.NAME`` and ``phases.PHASE.NAME`` with ``.low`` and ``.high`` where there is an interval. A
-    value that is unknown is NaN, its reason is in the record. Raw samples stay in the record.
+    Columns: the record's own fields; ``config.*``, ``measurement.*`` and ``environment.*`` by their dotted keys;
+    ``findings.NAME`` is the verdict and ``findings.NAME.why`` the evidence; ``metrics.NAME`` and ``phases.PHASE.NAME``
+    have ``.low`` and ``.high`` where there is an interval. A value that is unknown is NaN, its reason is in the record.
+    Raw samples stay in the record.
     """
     return pd.DataFrame.from_records([_row(record) for record in records])
 
@@ -44,7 +45,8 @@ def _row(record: Record) -> dict[str, Any]:
     _add_metrics("metrics", record.metrics, row)
     for phase, metrics in record.phases.items():
         _add_metrics(f"phases.{phase}", metrics, row)
-    row |= flat("findings", record.findings)
+    for name, finding in record.findings.items():
+        row |= {f"findings.{name}": finding.verdict, f"findings.{name}.why": finding.why}
     row |= flat("environment", record.environment)
     return row
 

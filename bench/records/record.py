@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Status = Literal["ok", "predicted", "oom", "error", "timeout", "skipped"]
 Kind = Literal["measured", "predicted", "published"]
@@ -43,6 +43,8 @@ class Metric(Part):
     """Interval around the value: a confidence interval, or the bounds of what cannot be known."""
     exact: bool = False
     """The same in every run (predicted bytes, FLOPs, parameters): two of them compare by equality."""
+    calls: Number | None = None
+    """How often a step does what took the time, of an operator's time."""
 
     @model_validator(mode="after")
     def _null_has_a_reason(self) -> Self:
@@ -51,6 +53,18 @@ class Metric(Part):
         if self.value is not None and self.reason:
             raise ValueError(f"the value is {self.value}, so a reason why it is null makes no sense: {self.reason}")
         return self
+
+
+class Finding(Part):
+    """What was concluded, and why."""
+
+    verdict: str
+    """A word, or what was found: "stable", "compute", the name of a file."""
+    why: str = ""
+    """The evidence, in one line; empty where the verdict needs none."""
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.why}" if self.why else self.verdict
 
 
 class Failure(Part):
@@ -87,8 +101,8 @@ class Record(Part):
     metrics: Metrics = {}
     phases: dict[str, Metrics] = {}
     """Metrics of each phase of the step: encode, detect, backpropagate, ..."""
-    findings: dict[str, str] = {}
-    """What was concluded, in words: "stability.step_s" -> "stable", "bound" -> "compute: ...", "verdict" -> ..."""
+    findings: dict[str, Finding] = {}
+    """What was concluded: "stability.step_s" -> stable and why, "bound" -> compute and why, "verdict" -> ..."""
     failure: Failure | None = None
     environment: dict[str, JsonValue]
     """What :func:`bench.machine.environment.collect_environment` found."""

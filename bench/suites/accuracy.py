@@ -19,7 +19,7 @@ from bench.machine.processes import Outcome
 from bench.measure.data_check import DataCheck, check_data
 from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge
 from bench.records.draft import Asked, draft
-from bench.records.record import Metric, Metrics, Record
+from bench.records.record import Finding, Metric, Metrics, Record
 from etad.config import Config
 from etad.data.annotations import load_annotations
 from etad.data.dataset import train_dataset
@@ -146,12 +146,14 @@ def measure_accuracy(
     record = draft(cell, done, question, environment).done(
         {**_accuracy(outcomes), **_times(outcomes, entry), **_counts(outcomes), **_data(checks)},
         findings={
-            CLASSIFIER: ", ".join(dict.fromkeys(one.classifier for one in outcomes)),
-            **({} if synthetic is None else {SYNTHETIC: synthetic}),
+            CLASSIFIER: Finding(verdict=", ".join(dict.fromkeys(one.classifier for one in outcomes))),
+            **({} if synthetic is None else {SYNTHETIC: Finding(verdict=synthetic)}),
         },
         warnings=dict.fromkeys(warnings),
     )
-    return record.model_copy(update={"findings": record.findings | {VERDICT: str(judge([record]))}})
+    judged = judge([record])
+    verdict = Finding(verdict=judged.word, why=judged.why)
+    return record.model_copy(update={"findings": record.findings | {VERDICT: verdict}})
 
 
 def _run(part: Config, folder: Path, world: World, entry: Entry) -> _Part:

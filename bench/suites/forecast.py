@@ -17,7 +17,7 @@ from bench.predict.roofline import LAUNCH_S, Roof, roof_of_profile
 from bench.predict.step_costs import COUNTING_TIMEOUT_S, Counts, count_cell
 from bench.published.figures import find_reproducible
 from bench.records.draft import Asked, Draft, draft
-from bench.records.record import Metric, Metrics, Record
+from bench.records.record import Finding, Metric, Metrics, Record
 from bench.suites.throughput import SUITE
 from etad.config import Config
 from etad.data.dataset import train_dataset
@@ -110,7 +110,7 @@ def _record(
             step_s * steps, error, f"{steps} steps: {videos} videos, {config.train.epochs} epochs; data loading not in"
         )
     phases: dict[str, Metrics] = {name: {"time_s": _time(time_s, error, method)} for name, time_s in times.items()}
-    return begun.done(metrics, phases=phases, findings={"calibration": _told(calibration)})
+    return begun.done(metrics, phases=phases, findings={"calibration": Finding(verdict=_told(calibration))})
 
 
 def _time(value: float, error: float | None, method: str) -> Metric:

@@ -9,7 +9,7 @@ from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.memory_cuda import METHOD, TIMEOUT_S, CudaMemory, Death, Marks, Recording, measure_cell
 from bench.records.draft import Asked, draft
 from bench.records.names import LEVELS, STEPS, SUITE
-from bench.records.record import Failure, Metric, Metrics, Record
+from bench.records.record import Failure, Finding, Metric, Metrics, Record
 from bench.units import MIB
 
 
@@ -43,7 +43,10 @@ def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environme
     return draft(cell, outcome, question.on(slug(found.gpu)), environment).done(
         _metrics(found, cell.config.train.batch),
         phases={phase: _step_metrics(found, phase) for phase in _phases(found)},
-        findings={"process_memory.method": found.process.method, "process_memory.exclusive": exclusive},
+        findings={
+            "process_memory.method": Finding(verdict=found.process.method),
+            "process_memory.exclusive": Finding(verdict=exclusive),
+        },
         failure=None if found.death is None else _failure(found.death),
         warnings=_warnings(found),
     )

@@ -31,8 +31,9 @@ def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str,
         ),
     }
     for one in found.operators:
-        method = f"{one.calls / steps:g} calls a step; {METHOD}"
-        metrics[f"operator.{one.name}.self_time_s"] = Metric(value=one.self_time_s / steps, unit="s", method=method)
+        metrics[f"operator.{one.name}.self_time_s"] = Metric(
+            value=one.self_time_s / steps, unit="s", method=METHOD, calls=one.calls / steps
+        )
     phases: dict[str, Metrics] = {
         name: {"time_s": Metric(value=time_s, unit="s", method=METHOD)} for name, time_s in found.phases_s.items()
     }

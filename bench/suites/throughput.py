@@ -26,7 +26,7 @@ from bench.predict.quick_flops import arithmetic_per_video, detection_flop, snip
 from bench.predict.roofline import Roof, least_times, what_bounds
 from bench.predict.step_costs import COUNTING_TIMEOUT_S, Cost, Counts, count_cell
 from bench.records.draft import Asked, draft
-from bench.records.record import Metric, Metrics, Record
+from bench.records.record import Finding, Metric, Metrics, Record
 from bench.timing_statistics import bootstrap_interval, median, median_absolute_deviation, stability
 from bench.units import format_seconds
 from etad.config import Config
@@ -70,7 +70,7 @@ def throughput_cells(
 
 def _host_only(cell: Cell, what: What) -> Iterator[str]:
     for option in cell.chosen:
-        if what in HOST_KNOBS and option not in HOST_KNOBS[what] and f"--{option} has" not in " ".join(cell.warnings):
+        if what in HOST_KNOBS and option not in (*HOST_KNOBS[what], *cell.without_effect):
             yield f"--{option} has no effect: --what {what} runs no network"
 
 
@@ -146,7 +146,7 @@ def with_energy(record: Record, what: What, device_name: str, config: Config, ru
     [outcome] = runner(energy_cell, [(config, what, device_name)], TIMEOUT_S)
     if outcome.value is None:
         reason = f"the energy pass failed: {outcome.message}"
-        metrics, findings = {"energy_per_video_j": Metric(value=None, unit="J", reason=reason)}, dict[str, str]()
+        metrics, findings = {"energy_per_video_j": Metric(value=None, unit="J", reason=reason)}, dict[str, Finding]()
     else:
         metrics, findings = outcome.value
     return record.model_copy(update={"metrics": record.metrics | metrics, "findings": record.findings | findings})
@@ -166,7 +166,7 @@ def throughput_record(
         return draft(cell, outcome, asked, environment).failed(outcome.status, outcome.message)
     rounds = found.counted
     metrics = time_metrics(found) | roof_metrics(found.roof)
-    findings = {"stability.step_s": str(stability([one.duration_s for one in rounds]))}
+    findings = {"stability.step_s": stability_finding([one.duration_s for one in rounds])}
     if counts is not None:
         metrics |= arithmetic_metrics(counts, found.roof, median([one.duration_s for one in rounds]))
         findings |= counting_findings(counts)
@@ -314,13 +314,19 @@ def arithmetic_metrics(counts: Counts, roof: Roof, step_s: float) -> Metrics:
     }
 
 
-def counting_findings(counts: Counts) -> dict[str, str]:
+def stability_finding(durations_s: Sequence[float]) -> Finding:
+    """Say whether the rounds would repeat."""
+    found = stability(durations_s)
+    return Finding(verdict=found.verdict, why=found.why)
+
+
+def counting_findings(counts: Counts) -> dict[str, Finding]:
     """Name the operators that the counters leave out."""
     findings = {}
     if counts.total is not None:
-        findings["uncounted.torch_counter_flops"] = _listed(counts.total.uncounted)
+        findings["uncounted.torch_counter_flops"] = Finding(verdict=_listed(counts.total.uncounted))
     if counts.macs is not None:
-        findings["uncounted.fvcore_forward_macs"] = _listed(counts.macs.uncounted)
+        findings["uncounted.fvcore_forward_macs"] = Finding(verdict=_listed(counts.macs.uncounted))
     return findings
 
 
@@ -329,8 +335,8 @@ def _listed(operators: dict[str, int]) -> str:
     return ", ".join(f"{name} x{calls}" for name, calls in ordered) or "none"
 
 
-def bound_finding(found: Timing, counts: Counts) -> dict[str, str]:
-    """Say in one line what bounds the run."""
+def bound_finding(found: Timing, counts: Counts) -> dict[str, Finding]:
+    """Say what bounds the run."""
     cost = counts.total
     if cost is None:
         return {}
@@ -341,7 +347,7 @@ def bound_finding(found: Timing, counts: Counts) -> dict[str, str]:
         data_wait_s=median([one.phases.get(DATA_WAIT, 0.0) for one in rounds]),
         issued_s=None if found.device is None else median([one.issued_s for one in rounds]),
     )
-    return {"bound": f"{bound}: {evidence}"}
+    return {"bound": Finding(verdict=bound, why=evidence)}
 
 
 def phase_metrics(rounds: Sequence[Round], method: str, counts: Counts | None) -> dict[str, Metrics]:

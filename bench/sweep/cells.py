@@ -11,7 +11,7 @@ import pydantic
 import yaml
 from pydantic import JsonValue
 
-from bench.cells import KNOBS, Cell, overrides_of, without_effect
+from bench.cells import KNOBS, Cell, lines_without_effect, overrides_of, why_without_effect
 from bench.machine.environment import Environment
 from bench.records.draft import Asked
 from bench.suites.suite import SUITES, SuiteOptions
@@ -198,7 +198,7 @@ def _command(suite: str, arguments: Sequence[str], name: str, assignments: Seque
 def _without_effect(chosen: Choice, config: Config, inference: bool) -> Iterator[str]:
     by_setting = {setting: knob for knob, setting in KNOBS.items()}
     knobs = [by_setting.get(axis, axis) for axis in chosen]
-    return without_effect(knobs, config, inference)
+    return lines_without_effect(why_without_effect(config.resolved(), inference), knobs)
 
 
 def _hint(key: str, valid: Iterable[str]) -> str:

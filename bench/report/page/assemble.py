@@ -67,7 +67,7 @@ def _summary(entries: Sequence[Entry], profiles: Sequence[Profile]) -> Iterator[
         causes = ", ".join(f"{count} {STATUSES[status]}" for status, count in failed.items())
         yield f"{_count(failed.total(), 'record')} without a result: {causes}."
     unstable = sum(
-        not finding.startswith("stable")
+        finding.verdict != "stable"
         for entry in entries
         for name, finding in entry.record.findings.items()
         if name.startswith("stability.")

@@ -60,10 +60,9 @@ def stability_section(entries: Sequence[Entry]) -> Section:
         for name, finding in entry.record.findings.items():
             if name.startswith("stability."):
                 judged += 1
-                if not finding.startswith("stable"):
-                    rows.append(
-                        [entry.record.device, entry.record.suite, name.partition(".")[2], finding, entry.record.cell_id]
-                    )
+                if finding.verdict != "stable":
+                    quantity = name.removeprefix("stability.")
+                    rows.append([entry.record.device, entry.record.suite, quantity, str(finding), entry.record.cell_id])
     blocks: list[Block] = []
     if judged:
         blocks.append(

@@ -22,7 +22,10 @@ from bench.units import GIB, HOUR_S, format_bytes, format_seconds, unit_for
 
 PREFIXES = {"anet": "activitynet", "thumos": "thumos", "hacs": "hacs"}
 """How the name of an experiment begins -> the data set whose published figures it is shown with."""
-MEMORY = ("reserved_peak_bytes", "allocated_peak_bytes", "requested_peak_bytes")
+MEMORY = ("reserved", "allocated", "requested")
+"""Ways to count memory, the one that decides whether a step fits first."""
+Memory = tuple[float, str, Kind]
+"""Bytes, how they were counted, and whether that was measured or predicted."""
 NOT_OF_MEMORY = frozenset(
     {
         DEVICE,
@@ -50,7 +53,8 @@ class Candidate:
     Attributes:
         average_map: a fraction.
         memory_bytes, hours: None where they are not known.
-        memory_of: what the memory is of, and its kind.
+        memory_of: what the memory is of.
+        memory_kind: whether it was measured, predicted or published.
         comparable: whether the memory is that of a whole run.
     """
 
@@ -60,6 +64,7 @@ class Candidate:
     average_map: float
     memory_bytes: float | None
     memory_of: str
+    memory_kind: Kind
     hours: float | None
     source: str
     classifier: str
@@ -126,17 +131,18 @@ def own_candidates(entries: Sequence[Entry]) -> list[Candidate]:
     return [_own_candidate(group, names[experiment(group[0].record)], memory) for group in groups.values()]
 
 
-def _own_candidate(group: Sequence[Entry], names: Sequence[str], memory: dict[str, tuple[float, str]]) -> Candidate:
+def _own_candidate(group: Sequence[Entry], names: Sequence[str], memory: dict[str, Memory]) -> Candidate:
     first, name = group[0].record, experiment(group[0].record)
     seconds = [value for entry in group if (value := value_of(entry.record, "train_s")) is not None]
-    size_bytes, size_of = memory.get(_memory_key(group[0]), (None, ""))
+    size_bytes, level, memory_kind = memory.get(_memory_key(group[0]), (None, "", first.kind))
     return Candidate(
         label=", ".join(part for part in (name, label(group[0].settings, names)) if part),
         dataset=next((to for prefix, to in PREFIXES.items() if name.startswith(prefix)), name),
         kind=first.kind,
         average_map=statistics.fmean(value_of(entry.record, "average_mAP") or 0.0 for entry in group),
         memory_bytes=size_bytes,
-        memory_of=size_of,
+        memory_of=f"{level}, {memory_kind}" if size_bytes is not None else "",
+        memory_kind=memory_kind,
         hours=statistics.fmean(seconds) / HOUR_S if seconds else None,
         source=f"{len(group)} record{'s' if len(group) > 1 else ''} on {first.device}",
         classifier=_classifier(first),
@@ -150,18 +156,18 @@ def published_candidate(figure: Figure) -> Iterator[Candidate]:
         return
     if cost.memory_gb is None and cost.training_h is None:
         return
-    meaning = cost.memory_meaning or ""
     yield Candidate(
         label=f"{figure.method}, {figure.input.split(',')[0]}",
         dataset=figure.dataset,
         kind="published",
         average_map=figure.average_map_percent / 100,
         memory_bytes=None if cost.memory_gb is None else cost.memory_gb * GIGA,
-        memory_of=meaning,
+        memory_of=cost.memory_meaning or "",
+        memory_kind="published",
         hours=cost.training_h,
         source=f"{figure.source} ({', '.join(figure.marks)})",
         classifier=figure.classifier or "not said",
-        comparable=not meaning.startswith("per "),
+        comparable=not cost.memory_is_per_video,
     )
 
 
@@ -222,8 +228,7 @@ def _charts(dataset: str, candidates: Sequence[Candidate]) -> Iterator[Chart]:
 
 def _kind_of(candidate: Candidate, number: int) -> Kind:
     """Return the kind of a mark: a measured mAP over a predicted memory counts as predicted."""
-    weaker = number == 0 and candidate.memory_of.endswith("predicted")
-    return "predicted" if weaker else candidate.kind
+    return "predicted" if number == 0 and candidate.memory_kind == "predicted" else candidate.kind
 
 
 def _cost_text(cost: float, number: int) -> str:
@@ -294,14 +299,14 @@ def _memory_key(entry: Entry) -> str:
     return json.dumps([experiment(entry.record), settings], sort_keys=True)
 
 
-def _memory_by_settings(entries: Sequence[Entry]) -> dict[str, tuple[float, str]]:
+def _memory_by_settings(entries: Sequence[Entry]) -> dict[str, Memory]:
     """Return the memory of training steps; what was measured wins over what was predicted."""
-    found: dict[str, tuple[float, str]] = {}
+    found: dict[str, Memory] = {}
     for entry in sorted(entries, key=lambda entry: entry.record.kind == "measured"):
         if entry.record.suite == "memory" and not entry.record.measurement.get("inference"):
-            for name in MEMORY:
-                size = value_of(entry.record, name)
+            for level in MEMORY:
+                size = value_of(entry.record, f"{level}_peak_bytes")
                 if size is not None:
-                    found[_memory_key(entry)] = (size, f"{name.split('_')[0]}, {entry.record.kind}")
+                    found[_memory_key(entry)] = (size, level, entry.record.kind)
                     break
     return found

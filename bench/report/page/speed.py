@@ -66,9 +66,9 @@ def _titles(entries: Sequence[Entry]) -> dict[Path, str]:
     return {entry.path: title(entry, names) for entry in entries}
 
 
-def _word(finding: str | None) -> str | None:
+def _verdict(record: Record, name: str) -> str | None:
     """Return a finding without its evidence, which the record holds."""
-    return None if finding is None else finding.partition(":")[0]
+    return record.findings[name].verdict if name in record.findings else None
 
 
 def _phase_charts(entries: Sequence[Entry], titles: dict[Path, str]) -> list[Chart]:
@@ -109,12 +109,12 @@ def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
                 step.low,
                 step.high,
                 len(step.samples) or None,
-                _word(record.findings.get("stability.step_s")),
+                _verdict(record, "stability.step_s"),
                 *(
                     value_of(record, name)
                     for name in ("videos_per_s", "snippets_per_s", "mfu_ratio", "energy_per_video_j")
                 ),
-                _word(record.findings.get("bound")),
+                _verdict(record, "bound"),
                 record.cell_id,
             ]
         )

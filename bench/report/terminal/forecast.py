@@ -46,7 +46,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
     errors = [first.metrics[f"calibration_{which}_error_ratio"] for which in ("typical", "worst")]
     notes = [
         "predicted, not measured; intervals are the calibration's largest error",
-        first.findings["calibration"],
+        str(first.findings["calibration"]),
         f"error on records left out of the fit: median {_percent(errors[0])}, largest {_percent(errors[1])}",
     ]
     schedule = first.metrics["schedule_s"]

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.cells import KNOBS
+from bench.cells import KNOBS, why_without_effect
 from bench.published.figures import load_published
 from bench.records.record import Metric, Metrics, Record
 from bench.report.reading import fits, setting
@@ -114,7 +114,7 @@ def describe(record: Record) -> str:
 def _matters(record: Record, option: str) -> bool:
     if option == "variant" and setting(record, option) == PUBLISHED:
         return False
-    return not any(warning.startswith(f"--{option} has no effect") for warning in record.warnings)
+    return option not in why_without_effect(record.config, inference=record.measurement.get("inference") is True)
 
 
 def _peaks(record: Record) -> Iterator[list[str]]:

@@ -20,8 +20,7 @@ def format_profile(record: Record, top: int, form: Format) -> str:
     total = sum(metric.value or 0 for metric in operators.values())
     rows = [["operator", "self time / step [ms]", "share", "calls / step"]]
     for name, metric in list(operators.items())[:top]:
-        calls = (metric.method or "").partition(" ")[0]
-        rows.append([name, format_value(metric), f"{(metric.value or 0) / total:.1%}", calls])
+        rows.append([name, format_value(metric), f"{(metric.value or 0) / total:.1%}", f"{metric.calls or 0:g}"])
     phases = [["phase", "time / step [ms]"]]
     phases += [[name, format_value(metrics["time_s"])] for name, metrics in record.phases.items()]
     notes = [f"kernel idle: {_idle(record.metrics['kernel_idle_ratio'])}", SLOWED]

@@ -1,8 +1,9 @@
 """Throughput records for a person: one cell in full, several as a table."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import shorten
 
-from bench.cells import ENCODER_KNOBS, HOST_KNOBS, KNOBS, TRAINING_KNOBS
+from bench.cells import HOST_KNOBS, KNOBS, why_without_effect
 from bench.records.record import Metric, Metrics, Record, value_of
 from bench.report.reading import done_flops, point, setting
 from bench.report.terminal.memory import PUBLISHED
@@ -23,6 +24,8 @@ WHAT = {
     "data": "reading a batch",
     "post": "post-processing of a batch",
 }
+LONGEST_LIST = 200
+"""Characters of a list of operators; the record holds all of it."""
 RATES = ("videos", "snippets", "frames", "proposals")
 
 
@@ -84,9 +87,10 @@ def _report(record: Record) -> Iterator[str]:
     overhead = value_of(record.metrics, "measuring_overhead_ratio")
     if overhead is not None:
         yield f"{'measuring':12} {100 * overhead:.2g} % of the step is our marks of the phases"
-    for name, text in record.findings.items():
+    for name, finding in record.findings.items():
         if name.startswith("uncounted."):
-            yield f"{'not counted':12} by {name.removeprefix('uncounted.')}: {_shortened(text)}"
+            operators = shorten(finding.verdict, LONGEST_LIST, placeholder=" ...")
+            yield f"{'not counted':12} by {name.removeprefix('uncounted.')}: {operators}"
 
 
 def _title(record: Record) -> str:
@@ -98,11 +102,7 @@ def _title(record: Record) -> str:
 
 def _relevant(record: Record, what: str) -> Iterator[str]:
     """Yield the knobs that matter to what was timed."""
-    data = record.config["data"]
-    assert isinstance(data, dict)
-    ignored = {warning.split()[0].removeprefix("--") for warning in record.warnings if "has no effect" in warning}
-    ignored |= set(TRAINING_KNOBS) if what == "infer" else set()
-    ignored |= set(ENCODER_KNOBS) if data["input"] == "features" else set()
+    ignored = set(why_without_effect(record.config, inference=what == "infer"))
     ignored |= {"variant"} if setting(record, "variant") == PUBLISHED else set()
     yield from (option for option in HOST_KNOBS.get(what, KNOBS) if option not in ignored)
 
@@ -170,11 +170,6 @@ def _flop(value: float) -> str:
     return f"{value / 1e12:.4g} TFLOP" if value >= 1e12 else f"{value / 1e9:.4g} GFLOP"
 
 
-def _shortened(text: str, most: int = 8) -> str:
-    names = text.split(", ")
-    return text if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more kinds"
-
-
 def _seconds(metric: Metric) -> str:
     assert metric.value is not None
     if metric.low is None or metric.high is None:
@@ -197,8 +192,7 @@ def _gflop(record: Record) -> Value:
 
 
 def _verdict(record: Record, finding: str) -> Value:
-    """Return the word a finding begins with."""
-    return record.findings[finding].partition(":")[0] if finding in record.findings else None
+    return record.findings[finding].verdict if finding in record.findings else None
 
 
 def _any(records: Sequence[Record], name: str) -> bool:

@@ -15,7 +15,7 @@ from bench.compare.compare import compare_records
 from bench.compare.pairing import NotComparableError
 from bench.compare.thresholds import Gate, load_gates
 from bench.compare.verdicts import compare_metric
-from bench.records.record import Failure, Metric, Record
+from bench.records.record import Failure, Finding, Metric, Record
 from bench.records.store import ResultStore
 from bench.timing_statistics import mann_whitney, shift
 from etad.config import load_config
@@ -221,8 +221,10 @@ def test_a_failure_is_a_regression() -> None:
     assert compare_records([failed], [failed], load_gates()).count() == {"unchanged": 1}
 
 
-@pytest.mark.parametrize("finding", ["throttled: sw_thermal_slowdown", "drifting: +9 %"])
-def test_an_unsteady_measurement_regresses_nothing(finding: str) -> None:
+@pytest.mark.parametrize(
+    "finding", [Finding(verdict="throttled", why="sw_thermal_slowdown"), Finding(verdict="drifting", why="+9 %")]
+)
+def test_an_unsteady_measurement_regresses_nothing(finding: Finding) -> None:
     head = record(noise(1, centre=1.0), findings={"stability.step_s": finding})
     compared = compare_records([record()], [head], load_gates())
     assert compared.count() == {"inconclusive": 1}

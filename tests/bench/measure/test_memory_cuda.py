@@ -186,7 +186,7 @@ def test_without_nvml_the_process_is_null(gpu: FakeGpu, driver: Any) -> None:
     assert record.status == "ok"
     assert record.metrics["process_peak_bytes"].value is None
     assert "NVML" in str(record.metrics["process_peak_bytes"].reason)
-    assert record.findings["process_memory.exclusive"] == "not known"
+    assert record.findings["process_memory.exclusive"].verdict == "not known"
 
 
 def test_an_instance_of_a_divided_gpu_is_null_unless_nvml_knows_it(gpu: FakeGpu, driver: Any) -> None:

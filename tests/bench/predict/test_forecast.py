@@ -117,7 +117,7 @@ def test_command(store: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     records = [Record.model_validate(tree) for tree in json.loads(result.stdout)]
     assert {record.status for record in records} == {"predicted"}
-    assert "no GPU was measured" in records[0].findings["calibration"]
+    assert "no GPU was measured" in str(records[0].findings["calibration"])
     step, schedule = (records[0].metrics[name] for name in ("step_s", "schedule_s"))
     assert step.value
     assert schedule.value == pytest.approx(step.value * 9971 * load_config("anet_features").train.epochs)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.published.figures import load_published
 from bench.published.reproduction import Verdict, judge
-from bench.records.record import Metric, Record
+from bench.records.record import Finding, Metric, Record
 from bench.report.terminal.accuracy import as_json, as_markdown
 from etad.config import load_config
 
@@ -41,7 +41,10 @@ def record(
         config=load_config(config, settings).resolved(),
         measurement=measurement or {},
         metrics=metrics,
-        findings={"classifier": "cuhk_val_simp_share.json"} if findings is None else findings,
+        findings={
+            name: Finding(verdict=verdict)
+            for name, verdict in ({"classifier": "cuhk_val_simp_share.json"} if findings is None else findings).items()
+        },
         environment={},
         command="etad-bench accuracy",
         started_at=datetime.now(UTC),

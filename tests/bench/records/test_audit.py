@@ -13,7 +13,7 @@ from bench.cli import main
 from bench.machine.environment import collect_environment
 from bench.records.audit import check_files
 from bench.records.files import json_schema
-from bench.records.record import Metric, Record
+from bench.records.record import SCHEMA_VERSION, Metric, Record
 from bench.records.store import ResultStore, record_files
 from tests.bench.records.test_record import make_record
 from tests.paths import ROOT
@@ -102,7 +102,7 @@ def test_everything_wrong_is_listed(store: ResultStore, environment: dict[str, A
     path.write_text(text.replace('"value": 1000', '"value": 10'))
     beside("truncated.json", text[:200])
     beside("nan.json", text.replace("1000", "NaN"))
-    beside("newer.json", text.replace('"schema_version": 2', '"schema_version": 9'))
+    beside("newer.json", text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9'))
     beside(
         "two.json", text.replace('"unit": "bytes"', '"units": "bytes"', 1).replace('"suite": "memory"', '"suite": 4')
     )
@@ -174,7 +174,9 @@ def old(store: ResultStore, environment: dict[str, Any]) -> Path:
 def test_old_records_are_rewritten_under_their_new_name(
     store: ResultStore, old: Path, environment: dict[str, Any]
 ) -> None:
-    assert messages(store) == ["problem: schema version 1 is older than 2; etad-bench migrate rewrites it"]
+    assert messages(store) == [
+        f"problem: schema version 1 is older than {SCHEMA_VERSION}; etad-bench migrate rewrites it"
+    ]
     result = run("migrate", store.root)
     record = make_record(environment=environment)
     assert (result.exit_code, result.stdout) == (0, f"{old} -> {store.path_of(record)}\n")

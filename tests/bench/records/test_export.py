@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     """A cell that succeeded, and one that did not; a setting is a number in one, a word in the other."""
     store = ResultStore(tmp_path / "results")
     step_s = Metric(value=0.5, unit="s", samples=(0.4, 0.5, 0.6), low=0.4, high=0.6)
-    store.write(make_record(metrics={"step_s": step_s}, findings={"stability.step_s": "stable"}))
+    store.write(make_record(metrics={"step_s": step_s}, findings={"stability.step_s": {"verdict": "stable"}}))
     failure = Failure(message="does not fit")
     store.write(make_record(measurement={"steps": "all"}, status="oom", failure=failure, metrics={}, phases={}))
     return store.root

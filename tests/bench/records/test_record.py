@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.records import files
 from bench.records import record as record_module
 from bench.records.files import json_schema, read_record, write_record
-from bench.records.record import SCHEMA_VERSION, Failure, Metric, Record, cell_id
+from bench.records.record import SCHEMA_VERSION, Failure, Finding, Metric, Record, cell_id
 from bench.records.sanity import check
 from etad.errors import DataError
 
@@ -173,6 +173,9 @@ def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+VERSION = f'"schema_version": {SCHEMA_VERSION}'
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -180,10 +183,10 @@ def test_unwritable_folder_is_one_line(tmp_path: Path) -> None:
         (lambda text: "", "truncated or damaged JSON"),
         (lambda text: text.replace("1000", "NaN"), "holds NaN"),
         (lambda text: text.replace("0.5", "-Infinity"), "holds -Infinity"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 7'), "schema version 7 is newer"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 0'), "version 0 has no migration"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": "1"'), "whole number"),
-        (lambda text: text.replace('"schema_version": 2,', ""), "not a result record"),
+        (lambda text: text.replace(VERSION, '"schema_version": 7'), "schema version 7 is newer"),
+        (lambda text: text.replace(VERSION, '"schema_version": 0'), "version 0 has no migration"),
+        (lambda text: text.replace(VERSION, '"schema_version": "1"'), "whole number"),
+        (lambda text: text.replace(f"{VERSION},", ""), "not a result record"),
         (lambda text: "[]", "not a result record"),
         (lambda text: text.replace('"unit": "bytes"', '"units": "bytes"'), "metrics.allocated_peak_bytes.unit"),
         (lambda text: text.replace("0.3", "0.4"), "cell_id is"),
@@ -220,6 +223,23 @@ def test_older_records_are_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(files.MIGRATIONS, SCHEMA_VERSION - 1, rename)
     assert read_record(path) == make_record()
+
+
+def test_findings_of_version_2_become_a_verdict_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    write_record(path, make_record())
+    old = json.loads(path.read_text()) | {"schema_version": 2, "cell_id": ""}
+    old["findings"] = {
+        "stability.step_s": "noisy: rounds scatter by 9% of the median",
+        "bound": "compute: of the step, 96% is arithmetic: see the roofline",
+        "classifier": "a: b.json",
+    }
+    path.write_text(json.dumps(old))
+    assert read_record(path).findings == {
+        "stability.step_s": Finding(verdict="noisy", why="rounds scatter by 9% of the median"),
+        "bound": Finding(verdict="compute", why="of the step, 96% is arithmetic: see the roofline"),
+        "classifier": Finding(verdict="a: b.json"),
+    }
 
 
 def test_json_schema_describes_the_file() -> None:

@@ -94,8 +94,8 @@ def test_the_record_says_what_it_took_and_what_was_used(finished: Path) -> None:
         "detections_in_unknown_videos": 0,
     }
     assert {name: metrics[name].value for name in expected} == expected
-    assert record.findings["classifier"] == "snippet"
-    assert record.findings["verdict"].startswith("not comparable: no published figure")
+    assert record.findings["classifier"].verdict == "snippet"
+    assert str(record.findings["verdict"]).startswith("not comparable: no published figure")
 
 
 def test_inference_goes_on_where_it_stopped(
@@ -154,7 +154,7 @@ def test_what_is_odd_about_detections_is_said(finished: Path, config: Path, tmp_
     record = record_in(tmp_path / "results")
     assert record.metrics["test_videos_without_detections"].value == 1
     assert record.metrics["detections_in_unknown_videos"].value == len(tree["results"]["video0"])
-    assert record.findings["classifier"] == "not said in the submission"
+    assert record.findings["classifier"].verdict == "not said in the submission"
     assert len(record.warnings) == 2
 
 
@@ -163,7 +163,7 @@ def test_synthetic_data_is_said_at_every_entry(config: Path, finished: Path, tmp
     (tmp_path / "annotations.json").write_bytes((config.parent / "annotations.json").read_bytes())
     predictions = finished / "ratio0.3-seed2023/predictions.json"
     run("accuracy", "-c", config, "--set", f"data.root={tmp_path}", "--predictions", predictions, "-o", tmp_path)
-    assert record_in(tmp_path / "results").findings["data.synthetic"] == "drawn for a test"
+    assert record_in(tmp_path / "results").findings["data.synthetic"].verdict == "drawn for a test"
     (tmp_path / "features").symlink_to(config.parent / "features")
     checked = run("accuracy", "-c", config, "--set", f"data.root={tmp_path}", "--check-only")
     assert checked.stdout.startswith("SYNTHETIC: drawn for a test\n")

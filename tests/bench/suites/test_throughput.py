@@ -31,7 +31,7 @@ from bench.measure.workload import Amounts, amounts_of
 from bench.predict import step_costs
 from bench.predict.roofline import Roof
 from bench.predict.step_costs import Cost, Counts, ForwardMacs
-from bench.records.record import Metric, Record
+from bench.records.record import Finding, Metric, Record
 from bench.records.sanity import check
 from bench.records.store import ResultStore
 from bench.report.terminal.variants import format_variants
@@ -194,7 +194,7 @@ def test_a_record_has_samples_interval_scatter_and_rates(environment: Any) -> No
     ]
     # Three pairs of marks of a microsecond each in a second.
     assert record.metrics["measuring_overhead_ratio"].value == pytest.approx(3e-6)
-    assert record.findings["stability.step_s"].startswith("stable: ")
+    assert record.findings["stability.step_s"].verdict == "stable"
     assert {name: metrics["time_s"].value for name, metrics in record.phases.items()} == {
         "encode": pytest.approx(0.6),
         "detect": pytest.approx(0.3),
@@ -215,8 +215,8 @@ def test_arithmetic_meets_time(environment: Any) -> None:
     assert metrics["fvcore_forward_macs"].reason == "fvcore cannot follow"
     assert metrics["torch_counter_flops"].exact
     assert record.phases["encode"]["moved_bytes"].value == 10**10
-    assert record.findings["uncounted.torch_counter_flops"] == "add x7, relu x3"
-    assert record.findings["bound"].startswith("compute: of the step, ")
+    assert record.findings["uncounted.torch_counter_flops"].verdict == "add x7, relu x3"
+    assert str(record.findings["bound"]).startswith("compute: of the step, ")
 
 
 def test_on_an_unknown_gpu_mfu_is_null_with_the_reason(environment: Any) -> None:
@@ -233,7 +233,7 @@ def test_on_an_unknown_gpu_mfu_is_null_with_the_reason(environment: Any) -> None
 def test_a_gpu_that_waits_for_the_host_is_bound_by_it(environment: Any) -> None:
     cost = Cost(flops=10**9, moved_bytes=10**9, operators=10)
     record = record_from(timing_of("NVIDIA H100", issued=0.97), environment, Counts({"encode": cost}, None))
-    assert record.findings["bound"].startswith("host: the GPU waits while the host issues, 97%")
+    assert str(record.findings["bound"]).startswith("host: the GPU waits while the host issues, 97%")
 
 
 def test_a_step_that_could_not_be_counted_is_still_timed(environment: Any) -> None:
@@ -262,7 +262,7 @@ def test_too_few_rounds_are_said(environment: Any) -> None:
     record = record_from(short, environment)
     assert record.warnings == ("1 of 3 rounds: --max-time 120 was over",)
     assert record.metrics["step_s"].low is None
-    assert record.findings["stability.step_s"].startswith("noisy: 1 rounds")
+    assert str(record.findings["stability.step_s"]).startswith("noisy: 1 rounds")
 
 
 # The device ---------------------------------------------------------------------------------------------------------
@@ -493,13 +493,13 @@ def test_a_target_is_reached_missed_or_open() -> None:
             config=cell.config.resolved(),
             measurement={"what": "train", "variant": "fast", "variants": ["published", "fast"]},
             metrics={"speedup_ratio": ratio},
-            findings={"bound": "compute: of the step"},
+            findings={"bound": Finding(verdict="compute", why="of the step")},
             environment={},
             command=cell.command,
             started_at=datetime.now(UTC),
             duration_s=1.0,
         )
-        return with_verdict(record, 4.0).findings["target"]
+        return str(with_verdict(record, 4.0).findings["target"])
 
     assert verdict(4.1, 4.5, 5.0) == "reached: 4.50 times, 4 wanted"
     assert verdict(2.0, 2.5, 3.0) == "missed: 2.50 times, 4 wanted; compute: of the step"

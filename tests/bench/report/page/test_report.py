@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from bench.cli import main
 from bench.machine.datasheets import list_profiles
 from bench.published.figures import Figure, load_published
-from bench.records.record import Failure, Metric, Record
+from bench.records.record import Failure, Finding, Metric, Record
 from bench.records.store import ResultStore
 from bench.report.page import html as html_module
 from bench.report.page.assemble import build_report
@@ -83,7 +83,7 @@ def timed(ratio: float, step_s: float, finding: str = "stable", peak: float | No
         "memory_bandwidth_bytes_per_s": Metric(value=peak and 3e12, unit="bytes/s", reason=None if peak else unknown),
     }
     phases = {"encode": {"time_s": Metric(value=0.7 * step_s, unit="s")}}
-    found = {"stability.step_s": finding, "bound": "compute: it is"}
+    found = {"stability.step_s": Finding(verdict=finding), "bound": Finding(verdict="compute", why="it is")}
     return make("throughput", metrics, f"step.snippet_ratio={ratio}", phases=phases, findings=found, **facts)
 
 
@@ -312,7 +312,7 @@ def test_the_front_is_what_nothing_beats(goals: list[tuple[float, Any, Any]], be
 
 
 def _candidate(number: int, average: float, memory_bytes: Any, hours: Any) -> Candidate:
-    return Candidate(str(number), "set", "measured", average, memory_bytes, "", hours, "", "")
+    return Candidate(str(number), "set", "measured", average, memory_bytes, "", "measured", hours, "", "")
 
 
 def test_our_front_takes_memory_from_the_same_settings() -> None:
@@ -328,7 +328,7 @@ def test_a_published_figure_per_video_is_told_but_not_compared() -> None:
     facts: dict[str, Any] = {"method": "M", "dataset": "thumos", "input": "I", "end_to_end": True, "source": "S"}
     facts |= {"average_map_percent": 60.0, "marks": ("READ",)}
     whole = Figure(**facts, cost={"memory_gb": 8, "memory_meaning": "of training"})
-    share = Figure(**facts, cost={"memory_gb": 1, "memory_meaning": "per video"})
+    share = Figure(**facts, cost={"memory_gb": 1, "memory_meaning": "per video", "memory_is_per_video": True})
     costless = Figure(**facts)
     assert [one.costs[0] for one in published_candidate(whole)] == [8e9]
     assert [(one.costs[0], one.memory_bytes) for one in published_candidate(share)] == [(None, 1e9)]
