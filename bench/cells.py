@@ -10,8 +10,8 @@ from etad.config import Config, load_config
 from etad.errors import ConfigError
 from etad.variants import settings_without_effect, with_variant
 
-What = Literal["train", "infer", "data", "post"]
-"""What is repeated: a training step, the detection of a batch, reading a batch, post-processing a batch."""
+Task = Literal["train", "infer", "data", "post"]
+"""What a cell does: a training step, the detection of a batch, reading a batch, post-processing a batch."""
 
 KNOBS = {
     "strategy": "step.strategy",
@@ -42,7 +42,7 @@ class Cell:
 
     Attributes:
         config: the experiment, with the cell's settings.
-        inference: detection instead of training.
+        task: what is measured or predicted.
         chosen: the options given, with this cell's value of each.
         command: the command line for this cell alone.
         warnings: what in it has no effect, one line each.
@@ -50,7 +50,7 @@ class Cell:
     """
 
     config: Config
-    inference: bool
+    task: Task
     chosen: dict[str, str]
     command: str
     warnings: tuple[str, ...]
@@ -62,7 +62,7 @@ def make_cells(
     name: str,
     knobs: Mapping[str, str | None],
     assignments: Sequence[str] = (),
-    inference: bool = False,
+    task: Task = "train",
 ) -> list[Cell]:
     """Return the cells of all combinations, the last of several lists changing fastest.
 
@@ -71,7 +71,7 @@ def make_cells(
         name: of the config.
         knobs: option of :data:`KNOBS` -> its comma list; None where it was not given.
         assignments: ``--set`` overrides; the knobs come after them.
-        inference: see :class:`Cell`.
+        task: see :class:`Cell`.
 
     Raises:
         ConfigError: a value that is not allowed, or that contradicts another; the message names the option.
@@ -89,10 +89,9 @@ def make_cells(
         _check_chunk(config)
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
-        line += ["--inference"] if inference else []
-        reasons = why_without_effect(config.resolved(), inference)
+        reasons = why_without_effect(config.resolved(), task)
         warnings = (*lines_without_effect(reasons, chosen), *settings_without_effect(config))
-        cells.append(Cell(config, inference, chosen, shlex.join(line), warnings, frozenset(reasons)))
+        cells.append(Cell(config, task, chosen, shlex.join(line), warnings, frozenset(reasons)))
     return cells
 
 
@@ -143,13 +142,13 @@ def _check_chunk(config: Config) -> None:
         raise ConfigError(f"--chunk {chunk}: a video has {snippets} snippets only; take at most so many at once")
 
 
-def why_without_effect(config: Mapping[str, Any], inference: bool) -> dict[str, str]:
+def why_without_effect(config: Mapping[str, Any], task: str) -> dict[str, str]:
     """Return the knobs that change nothing in a resolved config, each with the reason."""
     reason = {}
     strategy = config["step"]["strategy"]
     if strategy in ("frozen", "checkpointed"):
         reason["ratio"] = f"the strategy is {strategy}"
-    if inference:
+    if task == "infer":
         reason |= dict.fromkeys(TRAINING_KNOBS, "detection judges all proposals and trains nothing")
     if config["data"]["input"] == "features":
         reason |= dict.fromkeys(ENCODER_KNOBS, f"the input of {config['name']} is features, no encoder runs")

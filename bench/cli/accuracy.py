@@ -127,7 +127,7 @@ def _cells(
             line += [part for setting in settings for part in ("--set", setting)]
             line += [] if variant is None else ["--variant", variant]
             line += Accuracy().arguments(options)
-            cells[f"ratio{ratio}-seed{seed}"] = Cell(experiment, False, {}, shlex.join(line), ())
+            cells[f"ratio{ratio}-seed{seed}"] = Cell(experiment, "train", {}, shlex.join(line), ())
     return cells
 
 

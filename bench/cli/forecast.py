@@ -57,7 +57,7 @@ def forecast(
 
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
     command = ["etad-bench", "forecast", *(["--inference"] if inference else [])]
-    cells = make_cells(command, config, given, assignments, inference)
+    cells = make_cells(command, config, given, assignments, "infer" if inference else "train")
     profiles = list_profiles() if hardware is None else [load_profile(name) for name in split("hardware", hardware)]
     calibration = fit(ResultStore(calibrate).records())
     videos = videos or training_videos(cells[0].config)

@@ -76,10 +76,12 @@ def memory(
     from bench.suites.suite import Memory, MemoryOptions
 
     chosen = choose(device, hardware)
-    options = MemoryOptions(device=chosen, hardware=hardware, what="infer" if inference else "train")
+    task: Literal["train", "infer"] = "infer" if inference else "train"
+    options = MemoryOptions(device=chosen, hardware=hardware, what=task)
     given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
     command = ["etad-bench", "memory", "--device", chosen, *(["--hardware", hardware] if hardware else [])]
-    cells = make_cells(command, config, given, assignments, inference)
+    command += ["--inference"] if inference else []
+    cells = make_cells(command, config, given, assignments, task)
     check_pictures(cells, chosen, snapshot, timeline)
     validations = [MEASURED_FOLDER] if store is None else [store, MEASURED_FOLDER]
     records, marks = list["Record"](), list["Marks | None"]()
@@ -152,7 +154,7 @@ def _draw_predicted(
     from bench.report.terminal.memory import describe
     from bench.suites.memory_predicted import trace_cell
 
-    trace = trace_cell(cell.config, cell.inference, options.target)
+    trace = trace_cell(cell.config, cell.task, options.target)
     if snapshot is not None:
         write_snapshot(snapshot, predicted_snapshot(trace))
         note(f"wrote {snapshot}")

@@ -56,7 +56,8 @@ def profile(
     chosen = choose_device(device)
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
     command = ["etad-bench", "profile", "--steps", str(steps), "--device", str(chosen)]
-    cells = make_cells(command, config, given, assignments, inference)
+    command += ["--inference"] if inference else []
+    cells = make_cells(command, config, given, assignments, "infer" if inference else "train")
     if len(cells) > 1:
         raise ConfigError(f"etad-bench profile takes one setting at a time; these comma lists make {len(cells)}")
     if nvtx:

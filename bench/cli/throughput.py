@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from bench.cells import What, split
+from bench.cells import Task, split
 from bench.cli import FAILED
 from bench.cli.options import device_option, emit, knob_options, note, output_option, set_option, store_option
 from bench.report.terminal.tables import FORMATS, Format
@@ -19,7 +19,7 @@ from etad.progress import progress
 @knob_options
 @click.option(
     "--what",
-    type=click.Choice(get_args(What)),
+    type=click.Choice(get_args(Task)),
     default="train",
     show_default=True,
     help="Training step, detection of a batch, reading a batch of the data set, or post-processing.",
@@ -56,7 +56,7 @@ from etad.progress import progress
 @click.option("--roofline", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a PNG, SVG or PDF file.")
 def throughput(
     config: str | None,
-    what: What,
+    what: Task,
     variants: str | None,
     real_data: bool,
     energy: bool,

@@ -13,6 +13,7 @@ from time import perf_counter
 
 import torch
 
+from bench.cells import Task
 from bench.compare.compare import Compared, compare_records
 from bench.compare.pairing import NotComparableError
 from bench.compare.thresholds import load_gates
@@ -35,17 +36,17 @@ CLASSES = 20
 SHORT_VIDEO = ("data.length=8", "train.batch=1")
 """So few snippets that a trace takes a second; the number of snippets only repeats what happens for one chunk."""
 FEW_PROPOSALS = ("data.length=32", "train.batch=1")
-CELLS: tuple[tuple[str, tuple[str, ...], bool], ...] = (
-    ("anet_e2e", SHORT_VIDEO, False),
-    ("anet_e2e", SHORT_VIDEO, True),
-    ("anet_features", FEW_PROPOSALS, False),
-    ("anet_features", FEW_PROPOSALS, True),
-    ("thumos_features", FEW_PROPOSALS, True),
-    ("quickstart", (*SHORT_VIDEO, "step.strategy=checkpointed"), False),
-    ("quickstart", SHORT_VIDEO, True),
-    ("quickstart", (*SHORT_VIDEO, "step.precision=bf16"), True),
+CELLS: tuple[tuple[str, tuple[str, ...], Task], ...] = (
+    ("anet_e2e", SHORT_VIDEO, "train"),
+    ("anet_e2e", SHORT_VIDEO, "infer"),
+    ("anet_features", FEW_PROPOSALS, "train"),
+    ("anet_features", FEW_PROPOSALS, "infer"),
+    ("thumos_features", FEW_PROPOSALS, "infer"),
+    ("quickstart", (*SHORT_VIDEO, "step.strategy=checkpointed"), "train"),
+    ("quickstart", SHORT_VIDEO, "infer"),
+    ("quickstart", (*SHORT_VIDEO, "step.precision=bf16"), "infer"),
 )
-"""Config, its changes, and whether it detects instead of trains."""
+"""Config, its changes, and what it does."""
 
 
 def baseline_folder(folder: Path) -> Path:
@@ -57,17 +58,17 @@ def baseline_folder(folder: Path) -> Path:
 def make_baseline() -> Iterator[Record]:
     """Yield the record of every cell of :data:`CELLS`; about a second each."""
     environment = collect_environment().model_dump(mode="json")
-    for name, changes, inference in CELLS:
+    for name, changes, task in CELLS:
         started_at, begun = datetime.now(UTC), perf_counter()
         config = load_config(name, changes)
-        metrics, phases = _quantities(config, inference)
+        metrics, phases = _quantities(config, task)
         yield Record(
             status="predicted",
             kind="predicted",
             suite=SUITE,
             device=slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}"),
             config=config.resolved(),
-            measurement={"inference": inference},
+            measurement={"task": task},
             metrics=metrics,
             phases=phases,
             environment=environment,
@@ -105,10 +106,10 @@ def check_baseline(folder: Path, records: list[Record]) -> Compared:
     return compare_records(ResultStore(there).records(), records, load_gates())
 
 
-def _quantities(config: Config, inference: bool) -> tuple[Metrics, dict[str, Metrics]]:
-    trace = (trace_inference if inference else trace_training)(config, CLASSES, cuda(DEFAULT_CAPABILITY))
+def _quantities(config: Config, task: Task) -> tuple[Metrics, dict[str, Metrics]]:
+    trace = (trace_inference if task == "infer" else trace_training)(config, CLASSES, cuda(DEFAULT_CAPABILITY))
     memory = predict_from_trace(trace)
-    costs = count(config, inference, CLASSES)
+    costs = count(config, task, CLASSES)
     with torch.device("meta"):
         model = Etad(config, CLASSES)
     total = sum(costs.values(), start=Cost())

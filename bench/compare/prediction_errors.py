@@ -88,7 +88,7 @@ def pairs(records: Iterable[Record]) -> list[Pair]:
     by_cell: dict[str, dict[str, Record]] = {}
     for record in records:
         if record.suite == SUITE and record.status in ("ok", "predicted"):
-            key = json.dumps([record.device, record.config, record.measurement.get("inference")], sort_keys=True)
+            key = json.dumps([record.device, record.config, record.measurement.get("task")], sort_keys=True)
             by_cell.setdefault(key, {})[record.kind] = record
     complete = (kinds for kinds in by_cell.values() if {"predicted", "measured"} <= kinds.keys())
     found = [Pair(kinds["predicted"], kinds["measured"]) for kinds in complete]

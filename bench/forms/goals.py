@@ -1,4 +1,4 @@
-"""What the fast form of ETAD has to reach, against the published form, in one run on one machine.
+"""Task the fast form of ETAD has to reach, against the published form, in one run on one machine.
 
 The rows are those of the project's targets. On a CPU the end-to-end step is the full-size model on 10 snippets of one
 video, in chunks of 3, so that exactly 0.3 of them are drawn; 128 snippets would take minutes a step.
@@ -7,7 +7,7 @@ video, in chunks of 3, so that exactly 0.3 of them are drawn; 128 snippets would
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.cells import Cell, What, make_cells
+from bench.cells import Cell, Task, make_cells
 from bench.forms.loops import FORMS, LOOP_ROWS, compare_loops
 from bench.forms.side_by_side import compare_variants
 from bench.measure.rounds import Limits
@@ -23,14 +23,14 @@ class Target:
     Attributes:
         row: its name.
         config: of a shipped experiment.
-        what: "train" or "infer".
+        task: "train" or "infer".
         least: ratio to reach on a CPU and on a GPU; None: no target there.
         assignments: settings, on any device; on a CPU ``on_cpu`` come on top.
     """
 
     row: str
     config: str
-    what: What
+    task: Task
     least: dict[str, float | None]
     assignments: tuple[str, ...] = ()
     on_cpu: tuple[str, ...] = ()
@@ -53,8 +53,8 @@ TARGETS = (
 def target_cell(target: Target, device_type: str) -> Cell:
     """Return the setting of a row on a kind of device."""
     assignments = (*target.assignments, *(target.on_cpu if device_type == "cpu" else ()))
-    command = ["etad-bench", "throughput", "--what", target.what]
-    (cell,) = make_cells(command, target.config, {}, assignments, target.what == "infer")
+    command = ["etad-bench", "throughput", "--what", target.task]
+    (cell,) = make_cells(command, target.config, {}, assignments, target.task)
     return cell
 
 
@@ -69,7 +69,7 @@ def compare_targets(names: Sequence[str], device_name: str, limits: Limits) -> I
     device_type = choose_device(device_name).type
     for target in TARGETS:
         cell = target_cell(target, device_type)
-        for record in compare_variants(cell, names, target.what, device_name, limits, target.row):
+        for record in compare_variants(cell, names, target.task, device_name, limits, target.row):
             yield with_verdict(record, target.least[device_type])
     for row, record in compare_loops(target_cell(TARGETS[0], device_type), limits):
         yield with_verdict(record, row.least)
@@ -98,14 +98,14 @@ def count_targets(names: Sequence[str]) -> int:
 
 
 def compare_cells(
-    cells: Sequence[Cell], names: Sequence[str], what: What, device_name: str, limits: Limits, real_data: bool
+    cells: Sequence[Cell], names: Sequence[str], task: Task, device_name: str, limits: Limits, real_data: bool
 ) -> Iterator[Record]:
     """Yield the records of every cell in every variant's form.
 
     Raises:
         UserError: no such device or variant, or something that has no variants.
     """
-    if what not in ("train", "infer") or real_data:
+    if task not in ("train", "infer") or real_data:
         raise ConfigError("--variants: compares --what train and --what infer, on a random batch")
     for cell in cells:
-        yield from compare_variants(cell, names, what, device_name, limits)
+        yield from compare_variants(cell, names, task, device_name, limits)

@@ -43,13 +43,13 @@ class LoopRow:
 
     Attributes:
         row: its name.
-        what: its key in the record.
+        task: its key in the record.
         least: ratio to reach.
         make: returns the two forms; both give the same array.
     """
 
     row: str
-    what: str
+    task: str
     least: float
     make: Callable[[Config], tuple[Callable[[], Floats], Callable[[], Floats]]]
 
@@ -181,7 +181,7 @@ def compare_loops(cell: Cell, limits: Limits) -> Iterator[tuple[LoopRow, Record]
         outcome = run_isolated(time_loops, row, cell.config, limits, timeout_s=TIMEOUT_S)
         for number, form in enumerate(FORMS):
             measurement: dict[str, JsonValue] = {
-                "what": row.what,
+                "task": row.task,
                 "variant": form,
                 "variants": list(FORMS),
                 "row": row.row,

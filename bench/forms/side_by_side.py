@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from bench.batches import placed, random_batch
-from bench.cells import Cell, What
+from bench.cells import Cell, Task
 from bench.forms.differences import difference_metrics, differing, first_numbers
 from bench.forms.float64_gradients import METHOD, compare_in_float64
 from bench.machine.clocks import Round, Stopwatch, clock_of, listening_s
@@ -48,7 +48,7 @@ MEMORY_LEVELS = ("allocated", "reserved")
 
 @dataclass(frozen=True)
 class Compared:
-    """What the process of one comparison returns, by variant; ``differences`` are to the first one."""
+    """Task the process of one comparison returns, by variant; ``differences`` are to the first one."""
 
     timings: dict[str, Timing]
     differences: dict[str, dict[str, float]]
@@ -75,7 +75,7 @@ def variant_cells(cell: Cell, names: Sequence[str]) -> dict[str, Cell]:
     return cells
 
 
-def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, limits: Limits) -> Compared:
+def compare_cell(configs: dict[str, Config], task: Task, device_name: str, limits: Limits) -> Compared:
     """Time variants in turn; called in a process of its own."""
     device = compute_on(device_name)
     clock = clock_of(device)
@@ -86,7 +86,7 @@ def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, 
     workloads: dict[str, Workload] = {}
     for name, config in configs.items():
         batches = itertools.repeat(placed(batch, config, device)).__next__
-        workloads[name] = Workload(config, inference, device, [watches[name]], batches)
+        workloads[name] = Workload(config, task, device, [watches[name]], batches)
         # Forms may draw their initial weights in another order.
         workloads[name].model.load_state_dict(next(iter(workloads.values())).model.state_dict())
     reference, *others = configs
@@ -105,22 +105,22 @@ def compare_cell(configs: dict[str, Config], inference: bool, device_name: str, 
     return Compared(timings, differences)
 
 
-def predicted_peaks(config: Config, inference: bool) -> dict[str, int]:
+def predicted_peaks(config: Config, task: Task) -> dict[str, int]:
     """Return the predicted peak of memory on a GPU in bytes, by level; called in a process of its own."""
-    steady = predict_memory(config, inference=inference).low.steady
+    steady = predict_memory(config, task=task).low.steady
     assert steady is not None
     return {level: getattr(steady.peak, f"{level}_bytes") for level in MEMORY_LEVELS}
 
 
 def compare_variants(
-    cell: Cell, names: Sequence[str], what: What, device_name: str, limits: Limits, row: str | None = None
+    cell: Cell, names: Sequence[str], task: Task, device_name: str, limits: Limits, row: str | None = None
 ) -> Iterator[Record]:
     """Yield the record of one cell in every variant's form, the reference first.
 
     Args:
         cell: the setting.
         names: the variants; the first is the reference of all ratios and differences.
-        what: "train" or "infer".
+        task: "train" or "infer".
         device_name: as of ``--device``.
         limits: when to stop.
         row: name of the row of a fixed list, if it is one.
@@ -131,11 +131,11 @@ def compare_variants(
     environment = collect_environment()
     cells = variant_cells(cell, names)
     configs = {name: one.config for name, one in cells.items()}
-    outcome = run_isolated(compare_cell, configs, what == "infer", device_name, limits, timeout_s=TIMEOUT_S)
+    outcome = run_isolated(compare_cell, configs, task, device_name, limits, timeout_s=TIMEOUT_S)
     found = outcome.value
-    in_float64 = float64_metrics(configs, what, device_name) if found else {}
+    in_float64 = float64_metrics(configs, task, device_name) if found else {}
     for name, one in cells.items():
-        question = asked(what, False, environment, device_name)
+        question = asked(task, False, environment, device_name)
         question.measurement.update({"variant": name, "variants": list(names), "row": row})
         if found is not None:
             question = question.on(device_slug(environment, found.timings[name].device))
@@ -144,18 +144,18 @@ def compare_variants(
         if found is None:
             yield begun.failed(outcome.status, outcome.message)
             continue
-        record = variant_record(name, one, found, what, begun, limits)
+        record = variant_record(name, one, found, task, begun, limits)
         yield record.model_copy(update={"metrics": record.metrics | in_float64.get(name, {})})
 
 
-def variant_record(name: str, cell: Cell, found: Compared, what: What, begun: Draft, limits: Limits) -> Record:
+def variant_record(name: str, cell: Cell, found: Compared, task: Task, begun: Draft, limits: Limits) -> Record:
     """Return the record of one variant; its arithmetic and its memory are looked at in processes of their own."""
     timing, reference = found.timings[name], next(iter(found.timings.values()))
     rounds = timing.counted
     step_s = [one.duration_s for one in rounds]
-    counted = run_isolated(count_cell, cell.config, what, timeout_s=COUNTING_TIMEOUT_S)
+    counted = run_isolated(count_cell, cell.config, task, timeout_s=COUNTING_TIMEOUT_S)
     counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
-    memory = run_isolated(predicted_peaks, cell.config, what == "infer", timeout_s=COUNTING_TIMEOUT_S)
+    memory = run_isolated(predicted_peaks, cell.config, task, timeout_s=COUNTING_TIMEOUT_S)
     metrics = time_metrics(timing) | roof_metrics(timing.roof) | arithmetic_metrics(counts, timing.roof, median(step_s))
     metrics["speedup_ratio"] = speedup(reference.rounds, timing.rounds)
     metrics |= memory_metrics(memory) | difference_metrics(found.differences.get(name, {}))
@@ -176,14 +176,14 @@ def speedup(reference: Sequence[Round], other: Sequence[Round]) -> Metric:
     return sampled(ratios, "1", "time of the reference / this time, round by round, in turn")
 
 
-def float64_metrics(configs: Mapping[str, Config], what: What, device_name: str) -> dict[str, Metrics]:
+def float64_metrics(configs: Mapping[str, Config], task: Task, device_name: str) -> dict[str, Metrics]:
     """Return how far gradients are from the reference's in float64, by variant, of those that train in fp32 on a CPU.
 
     See :func:`bench.forms.float64_gradients.compare_in_float64`.
     """
     in_fp32 = {name: config for name, config in configs.items() if config.step.precision == "fp32"}
     reference = next(iter(configs))
-    if what != "train" or choose_device(device_name).type != "cpu" or reference not in in_fp32 or len(in_fp32) == 1:
+    if task != "train" or choose_device(device_name).type != "cpu" or reference not in in_fp32 or len(in_fp32) == 1:
         return {}
     outcome = run_isolated(compare_in_float64, in_fp32, timeout_s=COUNTING_TIMEOUT_S)
     if outcome.value is None:

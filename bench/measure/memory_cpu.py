@@ -18,6 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.batches import CLASSES, random_batch
+from bench.cells import Task
 from bench.machine.environment import collect_environment
 from bench.machine.process_memory import host_rss_peak_bytes
 from bench.measure.ranges import PhaseRanges
@@ -62,7 +63,7 @@ class CpuMemory:
     host_rss_peak_bytes: int
 
 
-def measure_cell(config: Config, inference: bool) -> CpuMemory:
+def measure_cell(config: Config, task: Task) -> CpuMemory:
     """Take two steps on the CPU; run it in a process of its own.
 
     Raises:
@@ -71,10 +72,10 @@ def measure_cell(config: Config, inference: bool) -> CpuMemory:
     # The weight file, which need not exist, does not change the memory.
     encoder = config.model.encoder.model_copy(update={"weights": None})
     config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": encoder})})
-    refuse_what_does_not_fit(config, inference)
+    refuse_what_does_not_fit(config, task)
     torch.manual_seed(0)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run_steps(config, inference)
+        run_steps(config, task)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile.json"
         profiler.export_chrome_trace(str(path))
@@ -83,9 +84,9 @@ def measure_cell(config: Config, inference: bool) -> CpuMemory:
     return CpuMemory(static, steps[0], steps[-1], host_rss_peak_bytes())
 
 
-def refuse_what_does_not_fit(config: Config, inference: bool) -> None:
+def refuse_what_does_not_fit(config: Config, task: Task) -> None:
     """Predict the step, and raise ``DeviceError`` if this machine has less memory free."""
-    steady = predict_memory(config, inference=inference).low.steady
+    steady = predict_memory(config, task=task).low.steady
     assert steady is not None
     memory = collect_environment().memory
     limits = [limit for limit in (memory.available_bytes, memory.cgroup_limit_bytes) if limit is not None]
@@ -97,10 +98,10 @@ def refuse_what_does_not_fit(config: Config, inference: bool) -> None:
         )
 
 
-def run_steps(config: Config, inference: bool) -> None:
+def run_steps(config: Config, task: Task) -> None:
     """Build the model and run it twice, marking steps and phases for the profiler."""
     model = Etad(config, CLASSES)
-    if inference:
+    if task == "infer":
         detecting = Detecting(model, config)
         for _ in range(2):
             with record_function(f"{MARK}step"):

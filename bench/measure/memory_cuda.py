@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.batches import placed, random_batch
+from bench.cells import Task
 from bench.machine.process_memory import ProcessMemory, ProcessMeter, host_rss_peak_bytes
 from bench.measure.workload import Workload
 from bench.predict.allocator import Usage
@@ -185,7 +186,7 @@ class _Holders:
             self._marks.label(tensors, Category.OPTIMIZER_STATE)
 
 
-def measure_cell(config: Config, inference: bool, recording: Recording | None = None) -> CudaMemory:
+def measure_cell(config: Config, task: Task, recording: Recording | None = None) -> CudaMemory:
     """Take steps on the GPU until what is reserved is steady; run it in a process of its own.
 
     Raises:
@@ -214,8 +215,8 @@ def measure_cell(config: Config, inference: bool, recording: Recording | None = 
         return batch
 
     try:
-        listeners = () if inference else (peaks, holders) if recording else (peaks,)
-        workload = holders.workload = Workload(config, inference, device, listeners, batches)
+        listeners = () if task == "infer" else (peaks, holders) if recording else (peaks,)
+        workload = holders.workload = Workload(config, task, device, listeners, batches)
         held = [*workload.model.parameters(), *workload.model.buffers()]
         # cuDNN keeps all weights of an LSTM in one storage.
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
@@ -225,10 +226,10 @@ def measure_cell(config: Config, inference: bool, recording: Recording | None = 
         peaks.reset()
         while len(steps) < MOST_STEPS and not is_steady(reserves):
             marks.steps.append(_now_us())
-            if inference:
+            if task == "infer":
                 peaks.begin(INFERENCE)
             workload()
-            if inference:
+            if task == "infer":
                 peaks.end(INFERENCE)
             workload.synchronize()
             steps.append(peaks.take())

@@ -77,7 +77,7 @@ def profile_cell(cell: Cell, device: torch.device, steps: int, trace: Path) -> P
     # What the profiler's library tells on stderr is for its own developers.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     on_gpu = device.type == "cuda"
-    workload = Workload(cell.config, cell.inference, device, [PhaseRanges(MARK, on_gpu)])
+    workload = Workload(cell.config, cell.task, device, [PhaseRanges(MARK, on_gpu)])
     for _ in range(WARM_UP):
         workload()
     workload.synchronize()
@@ -109,7 +109,7 @@ def profile_cell(cell: Cell, device: torch.device, steps: int, trace: Path) -> P
 
 def mark_only(cell: Cell, device: torch.device, steps: int) -> None:
     """Run the steps with NVTX ranges and without torch's profiler, for ``nsys profile etad-bench profile --nvtx``."""
-    workload = Workload(cell.config, cell.inference, device, [PhaseRanges(MARK, nvtx=True)])
+    workload = Workload(cell.config, cell.task, device, [PhaseRanges(MARK, nvtx=True)])
     for _ in range(WARM_UP):
         workload()
     _run(workload, steps)

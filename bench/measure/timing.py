@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import torch
 
-from bench.cells import What
+from bench.cells import Task
 from bench.machine.clocks import Round, Stopwatch, clock_of, listening_s
 from bench.machine.energy_meters import gpu_meter, host_meter
 from bench.machine.processes import Outcome, Runner, run_all
@@ -26,7 +26,7 @@ TIMEOUT_S = 6 * 3600.0
 
 @dataclass(frozen=True)
 class Timing:
-    """What a cell's process returns.
+    """Task a cell's process returns.
 
     Attributes:
         rounds: all of them, warm-up first.
@@ -68,7 +68,7 @@ def pooled(timings: Sequence[Timing]) -> Timing:
     return replace(first, rounds=(*warmup, *rounds), roof=roof, method=method, warm=len(warmup))
 
 
-def time_cell(config: Config, what: What, device_name: str, limits: Limits, real_data: bool = False) -> Timing:
+def time_cell(config: Config, task: Task, device_name: str, limits: Limits, real_data: bool = False) -> Timing:
     """Time one cell; called in a process of its own.
 
     Raises:
@@ -78,7 +78,7 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
     clock = clock_of(device)
     roof = measure_roof(device, config)
     watch = Stopwatch(clock)
-    workload = workload_of(config, what, device, watch, real_data)
+    workload = workload_of(config, task, device, watch, real_data)
     (rounds,) = take_rounds([workload], [watch], limits)
     return Timing(
         rounds=tuple(rounds),
@@ -92,14 +92,14 @@ def time_cell(config: Config, what: What, device_name: str, limits: Limits, real
 
 
 def time_in_processes(
-    config: Config, what: What, device_name: str, limits: Limits, real_data: bool, runner: Runner = run_all
+    config: Config, task: Task, device_name: str, limits: Limits, real_data: bool, runner: Runner = run_all
 ) -> Outcome[Timing]:
     """Time one cell in ``limits.processes`` processes, one after the other; the first that fails ends it.
 
     Raises:
         UserError: as :func:`time_cell`.
     """
-    call = (config, what, device_name, limits.of_one_process(), real_data)
+    call = (config, task, device_name, limits.of_one_process(), real_data)
     outcomes: list[Outcome[Timing]] = []
     for outcome in runner(time_cell, [call] * limits.processes, TIMEOUT_S):
         outcomes.append(outcome)
@@ -113,24 +113,24 @@ def time_in_processes(
 
 
 def workload_of(
-    config: Config, what: What, device: torch.device, watch: Stopwatch, real_data: bool
+    config: Config, task: Task, device: torch.device, watch: Stopwatch, real_data: bool
 ) -> Workload | DataLoading | Postprocessing:
     """Return what is to be repeated; it tells ``watch`` of its phases."""
-    if what == "data":
+    if task == "data":
         return DataLoading(config, watch)
-    if what == "post":
+    if task == "post":
         return Postprocessing(config, watch, device)
     if not real_data:
-        return Workload(config, what == "infer", device, [watch])
+        return Workload(config, task, device, [watch])
     batches = RealBatches(config, device, watch)
-    return Workload(config, what == "infer", device, [watch], batches, batches.classes)
+    return Workload(config, task, device, [watch], batches, batches.classes)
 
 
-def energy_cell(config: Config, what: What, device_name: str) -> tuple[Metrics, dict[str, Finding]]:
+def energy_cell(config: Config, task: Task, device_name: str) -> tuple[Metrics, dict[str, Finding]]:
     """Measure what a cell costs in energy; called in a process of its own, after the one that was timed."""
     device = choose_device(device_name)
     clock = clock_of(device)
-    workload = workload_of(config, what, device, Stopwatch(clock), real_data=False)
+    workload = workload_of(config, task, device, Stopwatch(clock), real_data=False)
     for _ in range(LEAST_ROUNDS):
         workload()
     uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None

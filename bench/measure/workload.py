@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.batches import CLASSES, placed, random_batch
+from bench.cells import Task
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.infer import Detecting
@@ -33,7 +34,7 @@ class Amounts:
     proposals: int = 0
 
 
-def amounts_of(config: Config, inference: bool) -> Amounts:
+def amounts_of(config: Config, task: Task) -> Amounts:
     """Return the amounts of a step, or of the detection of one batch, which judges all proposals."""
     videos, data = config.train.batch, config.data
     all_proposals = len(dense_grid(data.length, config.model.detector.max_duration))
@@ -42,7 +43,7 @@ def amounts_of(config: Config, inference: bool) -> Amounts:
         videos=videos,
         snippets=snippets,
         frames=snippets * data.frames.clip_frames,
-        proposals=videos * (all_proposals if inference else proposal_count(config)),
+        proposals=videos * (all_proposals if task == "infer" else proposal_count(config)),
     )
 
 
@@ -51,7 +52,7 @@ class Workload:
 
     Args:
         config: the experiment; its weight file is not read, as neither time nor memory depends on the weights.
-        inference: detection of the batch instead of a training step.
+        task: a training step, or the detection of the batch.
         device: where to compute.
         listeners: are told of the phases.
         batches: gives the batch of every call; None: the same random one.
@@ -65,7 +66,7 @@ class Workload:
     def __init__(
         self,
         config: Config,
-        inference: bool,
+        task: Task,
         device: torch.device,
         listeners: Sequence[Listener] = (),
         batches: Callable[[], Batch] | None = None,
@@ -77,9 +78,9 @@ class Workload:
         config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": encoder})})
         self.model = model = Etad(config, classes).to(device)
         self.optimizer: torch.optim.Optimizer | None = None
-        self.amounts = amounts_of(config, inference)
+        self.amounts = amounts_of(config, task)
         self._batches = batches or itertools.repeat(placed(random_batch(config), config, device)).__next__
-        self._detecting = Detecting(model, config, listeners) if inference else None
+        self._detecting = Detecting(model, config, listeners) if task == "infer" else None
         if self._detecting is None:
             model.train()
             self.optimizer = build_optimizer(model, config)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
+from bench.cells import Task
 from bench.predict.allocator import (
     DEFAULT_SETTINGS,
     AllocatorSettings,
@@ -190,7 +191,7 @@ class MemoryPrediction:
 def predict_memory(
     config: Config,
     *,
-    inference: bool = False,
+    task: Task = "train",
     classes: int = 200,
     compute_capability: tuple[int, int] = (8, 0),
     memory_bytes: int | None = None,
@@ -201,22 +202,22 @@ def predict_memory(
 
     Args:
         config: the experiment.
-        inference: predict detection instead of training.
+        task: train, or infer: predict detection.
         classes: number of classes of the data set.
         compute_capability: of the GPU; it decides how much workspace cuBLAS gets.
         memory_bytes: the GPU's memory; None: as much as is needed.
         context_bytes: what the CUDA context takes of it; None: not known, and left out.
         settings: of the caching allocator; its capacity is replaced if ``memory_bytes`` is given.
     """
-    trace = trace_for_cuda(config, inference=inference, classes=classes, compute_capability=compute_capability)
+    trace = trace_for_cuda(config, task=task, classes=classes, compute_capability=compute_capability)
     return predict_from_trace(trace, memory_bytes=memory_bytes, context_bytes=context_bytes, settings=settings)
 
 
 def trace_for_cuda(
-    config: Config, *, inference: bool = False, classes: int = 200, compute_capability: tuple[int, int] = (8, 0)
+    config: Config, *, task: Task = "train", classes: int = 200, compute_capability: tuple[int, int] = (8, 0)
 ) -> Trace:
     """Trace an experiment with the rules of CUDA, which takes nearly all the time of a prediction."""
-    return (trace_inference if inference else trace_training)(config, classes, cuda(compute_capability))
+    return (trace_inference if task == "infer" else trace_training)(config, classes, cuda(compute_capability))
 
 
 def predict_from_trace(

@@ -1,4 +1,4 @@
-"""What a step computes and moves, counted on fake tensors: the real step runs, every operator of it, without values.
+"""Task a step computes and moves, counted on fake tensors: the real step runs, every operator of it, without values.
 
 Three counts of arithmetic, each named for what it counts:
 
@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from bench.batches import CLASSES, fake_batch
-from bench.cells import What
+from bench.cells import Task
 from bench.predict.made_up import Building, MadeUpArrays
 from bench.predict.value_free import value_free
 from bench.torch_internals.dispatch import SteppingScaler, asks_for_device, device_of, is_composite, reads_a_value
@@ -48,7 +48,7 @@ COUNTING_TIMEOUT_S = 900.0
 
 aten = torch.ops.aten
 OTHER = "other"
-"""What runs in no phase."""
+"""Task runs in no phase."""
 
 IDLE = {aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.new_empty_strided, aten._unsafe_view}
 """They compute and move nothing; so do views, which know it of themselves, and the profiler's marks."""
@@ -56,7 +56,7 @@ IDLE = {aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.ne
 
 @dataclass
 class Cost:
-    """What was counted, of a phase or of the whole.
+    """Task was counted, of a phase or of the whole.
 
     Attributes:
         flops: by torch's formulas.
@@ -92,7 +92,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class ForwardMacs:
-    """What fvcore counted.
+    """Task fvcore counted.
 
     Attributes:
         by_operator: multiply-adds by fvcore's name of the operator ("conv", "linear", "group_norm", ...).
@@ -108,7 +108,7 @@ class ForwardMacs:
         return sum(self.by_operator.values())
 
 
-def count(config: Config, inference: bool = False, classes: int = 200) -> dict[str, Cost]:
+def count(config: Config, task: Task = "train", classes: int = 200) -> dict[str, Cost]:
     """Return what each phase of one step (or of the detection of one batch) costs; :data:`OTHER` is what is left.
 
     Neither data, weights nor the time of a real step is needed.
@@ -120,7 +120,7 @@ def count(config: Config, inference: bool = False, classes: int = 200) -> dict[s
     with fake_mode() as fake, Building():
         model = Etad(config, classes)
     # Built outside the mode, as their tables of proposals are made by value.
-    if inference:
+    if task == "infer":
         call: Callable[[Batch], object] = Detecting(model, config, [counter])
     else:
         optimizer = build_optimizer(model.train(), config)
@@ -134,7 +134,7 @@ def count(config: Config, inference: bool = False, classes: int = 200) -> dict[s
     with modes:
         for mode in (fake, counter, MadeUpArrays()):
             modes.enter_context(mode)
-        if not inference:
+        if task == "train":
             _make_state(model, optimizer)
         batch = fake_batch(config)
         counter.costs.clear()
@@ -241,7 +241,7 @@ LSTM_FORMULAS: dict[Any, Callable[..., int]] = {
 """LSTMs that run as one operator. Where torch takes one apart, its counter sees the matrix products itself."""
 
 
-def forward_macs(config: Config, inference: bool = False) -> ForwardMacs:
+def forward_macs(config: Config, task: Task = "train") -> ForwardMacs:
     """Return fvcore's count of one forward pass of a batch: every snippet once, and a step's proposals.
 
     fvcore follows a real pass, so one snippet is encoded on the CPU (3 s for the published encoder on two cores) and
@@ -250,7 +250,7 @@ def forward_macs(config: Config, inference: bool = False) -> ForwardMacs:
     config = value_free(config)
     videos, data, channels = config.train.batch, config.data, config.data.channels
     grid = dense_grid(data.length, config.model.detector.max_duration)
-    proposals = len(grid) if inference else proposal_count(config)
+    proposals = len(grid) if task == "infer" else proposal_count(config)
     operators, uncounted = Counter[str](), Counter[str]()
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], times: int) -> None:
@@ -299,7 +299,7 @@ class _DetectorOutputs(nn.Module):
 
 
 def _size_bytes(tensor: Tensor) -> int:
-    # What is only repeated (strides of 0) is there once.
+    # Task is only repeated (strides of 0) is there once.
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
@@ -316,7 +316,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a step costs by arithmetic; None with the reason where it could not be counted."""
+    """Task a step costs by arithmetic; None with the reason where it could not be counted."""
 
     phases: dict[str, Cost] | None
     macs: ForwardMacs | None
@@ -328,10 +328,10 @@ class Counts:
         return None if self.phases is None else sum(self.phases.values(), Cost())
 
 
-def count_cell(config: Config, what: What) -> Counts:
+def count_cell(config: Config, task: Task) -> Counts:
     """Count what a cell computes; called in a process of its own, since it needs neither the device nor its time."""
     try:
-        macs, reason = forward_macs(config, what == "infer"), ""
+        macs, reason = forward_macs(config, task), ""
     except Exception as error:  # torch.jit's tracer, which fvcore uses, fails in ways of its own
         macs, reason = None, f"fvcore cannot follow this model: {(str(error).splitlines() or [repr(error)])[0]}"
-    return Counts(count(config, what == "infer", CLASSES), macs, reason)
+    return Counts(count(config, task, CLASSES), macs, reason)

@@ -16,17 +16,23 @@ JUDGED = ("stability.", "bound", "target", "verdict")
 """How the findings begin that were a word and the evidence, joined by ": ", before schema version 3."""
 
 
-def _with_findings_as_data(tree: Tree) -> Tree:
+def _with_findings_and_task(tree: Tree) -> Tree:
+    """Lift from schema version 2: findings are a verdict and why, and one key says what a cell does."""
+    measurement = dict(tree["measurement"])
+    if "inference" in measurement:
+        measurement["task"] = "infer" if measurement.pop("inference") else "train"
+    elif "what" in measurement:
+        measurement["task"] = measurement.pop("what")
     findings = {}
     for name, text in tree["findings"].items():
         verdict, _, why = text.partition(": ") if name.startswith(JUDGED) else (text, "", "")
         findings[name] = {"verdict": verdict, "why": why}
-    return {**tree, "findings": findings}
+    return {**tree, "measurement": measurement, "findings": findings}
 
 
 MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {
     1: lambda tree: {**tree, "findings": {}},
-    2: _with_findings_as_data,
+    2: _with_findings_and_task,
 }
 """From a schema version to the function that lifts a record's plain mapping to the next one; the cell id follows."""
 

@@ -92,11 +92,9 @@ def experiment(record: Record) -> str:
     return str(record.config.get("name", "unnamed"))
 
 
-def task(record: Record) -> str:
+def task_name(record: Record) -> str:
     """Return what was run: "training step", "inference", ..."""
-    what = record.measurement.get("what")
-    if record.measurement.get("inference") or what == "infer":
-        return "inference"
     if record.suite == "accuracy":
         return "training run"
-    return "training step" if what in (None, "train") else str(what)
+    task = str(record.measurement.get("task", "train"))
+    return {"train": "training step", "infer": "inference"}.get(task, task)

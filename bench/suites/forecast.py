@@ -23,8 +23,6 @@ from etad.config import Config
 from etad.data.dataset import train_dataset
 from etad.errors import UserError
 
-WHAT = {False: "train", True: "infer"}
-
 
 def training_videos(config: Config) -> int | None:
     """Return the training videos of the data set if it is here, else of the published run; None: not known."""
@@ -48,11 +46,11 @@ def forecast_cells(
     """
     environment = collect_environment()
     for cell in cells:
-        counted = run_isolated(count_cell, cell.config, WHAT[cell.inference], timeout_s=COUNTING_TIMEOUT_S)
+        counted = run_isolated(count_cell, cell.config, cell.task, timeout_s=COUNTING_TIMEOUT_S)
         counts = counted.value or Counts(None, None, counted.message)
         for profile in profiles:
             measurement: dict[str, JsonValue] = {
-                "what": WHAT[cell.inference],
+                "task": cell.task,
                 "hardware": profile.name,
                 "videos": videos,
             }
@@ -92,7 +90,7 @@ def _record(
     step_s, videos_a_step = sum(times.values()), config.train.batch
     step = _time(step_s, error, method)
     least = sum(cost.total_flops for cost in counts.phases.values()) / roof.peak_flops_per_s
-    amounts = amounts_of(config, cell.inference)
+    amounts = amounts_of(config, cell.task)
     metrics: Metrics = {
         "step_s": step,
         "arithmetic_floor_step_s": Metric(value=least, unit="s", method=f"arithmetic at the peak; {roof.source}"),
@@ -102,7 +100,7 @@ def _record(
         "calibration_worst_error_ratio": _error(error, "largest"),
         "schedule_s": Metric(value=None, unit="s", reason="the number of training videos is not known; give --videos"),
     }
-    if cell.inference:
+    if cell.task == "infer":
         metrics["schedule_s"] = Metric(value=None, unit="s", reason="a schedule is for training")
     elif videos is not None:
         steps = math.ceil(videos / videos_a_step) * config.train.epochs

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from bench.batches import CLASSES
-from bench.cells import Cell
+from bench.cells import Cell, Task
 from bench.machine.environment import Environment, collect_environment, device_slug
 from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.memory_cpu import METHOD, TIMEOUT_S, CpuMemory, measure_cell
@@ -24,21 +24,19 @@ def measure_cells(cells: Sequence[Cell], runner: Runner = run_all) -> Iterator[R
     environment = collect_environment()
     # What the profiler's library tells on stderr is for its own developers.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    outcomes = runner(measure_cell, [(cell.config, cell.inference) for cell in cells], TIMEOUT_S)
+    outcomes = runner(measure_cell, [(cell.config, cell.task) for cell in cells], TIMEOUT_S)
     for cell, outcome in zip(cells, outcomes, strict=True):
         yield cpu_record(cell, outcome, environment)
 
 
-def asked(inference: bool, environment: Environment) -> Asked:
+def asked(task: Task, environment: Environment) -> Asked:
     """Return what is asked of a cell on the CPU of the machine described."""
-    return Asked(
-        SUITE, "measured", {"inference": inference, "device": "cpu", "classes": CLASSES}, device_slug(environment)
-    )
+    return Asked(SUITE, "measured", {"task": task, "device": "cpu", "classes": CLASSES}, device_slug(environment))
 
 
 def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: Environment) -> Record:
     """Return the record of a measured cell, or of how its process failed."""
-    begun, found = draft(cell, outcome, asked(cell.inference, environment), environment), outcome.value
+    begun, found = draft(cell, outcome, asked(cell.task, environment), environment), outcome.value
     if found is None:
         return begun.failed(outcome.status, outcome.message)
     steps = dict(zip(STEPS, (found.first, found.steady), strict=True))

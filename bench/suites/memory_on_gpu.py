@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bench.batches import CLASSES
-from bench.cells import Cell
+from bench.cells import Cell, Task
 from bench.machine.environment import Environment, collect_environment, slug
 from bench.machine.processes import Outcome, Runner, run_all
 from bench.measure.memory_cuda import METHOD, TIMEOUT_S, CudaMemory, Death, Marks, Recording, measure_cell
@@ -22,21 +22,21 @@ def measure_cells(
         DeviceError: there is no CUDA GPU.
     """
     environment = collect_environment()
-    outcomes = runner(measure_cell, [(cell.config, cell.inference, recording) for cell in cells], TIMEOUT_S)
+    outcomes = runner(measure_cell, [(cell.config, cell.task, recording) for cell in cells], TIMEOUT_S)
     for cell, outcome in zip(cells, outcomes, strict=True):
         yield cuda_record(cell, outcome, environment), outcome.value.marks if outcome.value else None
 
 
-def asked(inference: bool, environment: Environment) -> Asked:
+def asked(task: Task, environment: Environment) -> Asked:
     """Return what is asked of a cell on a GPU of the machine described; by its name where only one can be meant."""
     names = {state.name for state in environment.gpus.found}
     device = slug(names.pop() if len(names) == 1 else "cuda")
-    return Asked(SUITE, "measured", {"inference": inference, "device": "cuda", "classes": CLASSES}, device)
+    return Asked(SUITE, "measured", {"task": task, "device": "cuda", "classes": CLASSES}, device)
 
 
 def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environment) -> Record:
     """Return the record of a measured cell: status "ok", "oom", or how its process failed."""
-    found, question = outcome.value, asked(cell.inference, environment)
+    found, question = outcome.value, asked(cell.task, environment)
     if found is None:
         return draft(cell, outcome, question, environment).failed(outcome.status, outcome.message)
     exclusive = {True: "yes, as far as NVML shows", False: "no", None: "not known"}[found.process.exclusive]

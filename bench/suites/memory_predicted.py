@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from bench.cells import Cell
+from bench.cells import Cell, Task
 from bench.compare.prediction_errors import NOT_VALIDATED
 from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES
 from bench.machine.environment import Environment, collect_environment, slug
@@ -47,17 +47,17 @@ class CellPrediction:
     fit: Fit | None
 
 
-def predict_cell(config: Config, inference: bool, target: Target | None) -> CellPrediction:
+def predict_cell(config: Config, task: Task, target: Target | None) -> CellPrediction:
     """Predict a cell; called in a process of its own."""
-    trace = trace_cell(config, inference, target)
+    trace = trace_cell(config, task, target)
     memory = predict_from_trace(trace, context_bytes=None if target is None else target.context_bytes)
     return CellPrediction(memory, None if target is None else judge(memory, target, trace))
 
 
-def trace_cell(config: Config, inference: bool, target: Target | None) -> Trace:
+def trace_cell(config: Config, task: Task, target: Target | None) -> Trace:
     """Trace a cell with the rules of its GPU."""
     capability = DEFAULT_CAPABILITY if target is None else target.compute_capability
-    return trace_for_cuda(config, inference=inference, compute_capability=capability)
+    return trace_for_cuda(config, task=task, compute_capability=capability)
 
 
 def predicted_device(target: Target | None) -> str:
@@ -65,10 +65,10 @@ def predicted_device(target: Target | None) -> str:
     return target.device if target else slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}")
 
 
-def asked(inference: bool, target: Target | None) -> Asked:
+def asked(task: Task, target: Target | None) -> Asked:
     """Return what is asked of a cell that is predicted for ``target``."""
     measurement: dict[str, JsonValue] = {
-        "inference": inference,
+        "task": task,
         "hardware": None if target is None else target.name,
         "hardware_memory_bytes": None if target is None else target.memory_bytes,
     }
@@ -88,7 +88,7 @@ def predict_cells(
     """
     environment = collect_environment()
     keys = [_what_matters(cell) for cell in cells]
-    calls = {key: (cell.config, cell.inference, target) for key, cell in zip(keys, cells, strict=True)}
+    calls = {key: (cell.config, cell.task, target) for key, cell in zip(keys, cells, strict=True)}
     workers = min(usable_cores(), MOST_WORKERS, len(calls))
     running = zip(calls, runner(predict_cell, list(calls.values()), TIMEOUT_S, workers), strict=True)
     outcomes: dict[str, Outcome[CellPrediction]] = {}
@@ -104,7 +104,7 @@ def _what_matters(cell: Cell) -> str:
     config = cell.config
     if config.step.strategy in ("frozen", "checkpointed"):
         config = config.model_copy(update={"step": config.step.model_copy(update={"snippet_ratio": 1.0})})
-    return f"{cell.inference} {config.model_dump_json()}"
+    return f"{cell.task} {config.model_dump_json()}"
 
 
 def prediction_record(
@@ -115,7 +115,7 @@ def prediction_record(
     standing: str = NOT_VALIDATED,
 ) -> Record:
     """Return the record of a cell: status "predicted", "oom" if it does not fit, or how its process failed."""
-    begun, found = draft(cell, outcome, asked(cell.inference, target), environment), outcome.value
+    begun, found = draft(cell, outcome, asked(cell.task, target), environment), outcome.value
     if found is None:
         return begun.failed(outcome.status, outcome.message)
     return begun.done(

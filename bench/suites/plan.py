@@ -187,7 +187,7 @@ def _settings(config: Config) -> list[str]:
 
 def _record(option: Option, target: Target, environment: Environment, command: Sequence[str]) -> Record:
     """Return the memory record of a setting, with its arithmetic."""
-    cell = Cell(option.config, False, {}, shlex.join(command), ())
+    cell = Cell(option.config, "train", {}, shlex.join(command), ())
     outcome = Outcome("ok", option.found, "", option.started_at, option.duration_s)
     record = prediction_record(cell, outcome, target, environment)
     flop = arithmetic_per_video(option.config).total

@@ -14,7 +14,7 @@ def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str,
     """Return the record of a profiled cell, or of how its process failed."""
     environment, found = collect_environment(), outcome.value
     device = device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"])
-    asked = Asked(SUITE, "measured", {"inference": cell.inference, **measurement}, device)
+    asked = Asked(SUITE, "measured", {"task": cell.task, **measurement}, device)
     begun = draft(cell, outcome, asked, environment)
     if found is None:
         return begun.failed(outcome.status, outcome.message)

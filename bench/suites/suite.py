@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from bench.cells import Cell
+from bench.cells import Cell, Task
 from bench.compare.prediction_errors import MEASURED_FOLDER, standing
 from bench.machine.datasheets import load_profile
 from bench.machine.environment import Environment
@@ -28,9 +28,9 @@ class SuiteOptions(Section):
     """Options of a suite: what its command asks for besides the experiment."""
 
     @property
-    def inference(self) -> bool:
-        """Whether detection is looked at instead of training."""
-        return False
+    def task(self) -> Task:
+        """What a cell does."""
+        return "train"
 
     @property
     def wants_gpu(self) -> bool:
@@ -52,9 +52,9 @@ class MemoryOptions(SuiteOptions):
         return self
 
     @property
-    def inference(self) -> bool:
+    def task(self) -> Task:
         """See :class:`SuiteOptions`."""
-        return self.what == "infer"
+        return self.what
 
     @property
     def wants_gpu(self) -> bool:
@@ -70,7 +70,7 @@ class MemoryOptions(SuiteOptions):
 class ThroughputOptions(SuiteOptions):
     """Options of ``etad-bench throughput``."""
 
-    what: Literal["train", "infer", "data", "post"] = "train"
+    what: Task = "train"
     device: str = "auto"
     real_data: bool = False
     min_time_s: Annotated[float, Field(ge=0.0)] = 5.0
@@ -80,9 +80,9 @@ class ThroughputOptions(SuiteOptions):
     energy: bool = False
 
     @property
-    def inference(self) -> bool:
+    def task(self) -> Task:
         """See :class:`SuiteOptions`."""
-        return self.what == "infer"
+        return self.what
 
     @property
     def wants_gpu(self) -> bool:
@@ -152,15 +152,15 @@ class Memory:
     def asked(self, options: MemoryOptions, environment: Environment) -> Asked:
         """See :class:`Suite`."""
         if options.device == "cpu":
-            return memory_on_cpu.asked(options.inference, environment)
+            return memory_on_cpu.asked(options.task, environment)
         if options.device == "cuda":
-            return memory_on_gpu.asked(options.inference, environment)
-        return memory_predicted.asked(options.inference, options.target)
+            return memory_on_gpu.asked(options.task, environment)
+        return memory_predicted.asked(options.task, options.target)
 
     def arguments(self, options: MemoryOptions) -> list[str]:
         """See :class:`Suite`."""
         hardware = ["--hardware", options.hardware] if options.hardware else []
-        return ["--device", options.device, *hardware, *(["--inference"] if options.inference else [])]
+        return ["--device", options.device, *hardware, *(["--inference"] if options.task == "infer" else [])]
 
     def check(self, config: Config, options: MemoryOptions) -> None:
         """Memory needs no data."""

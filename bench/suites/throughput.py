@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import torch
 from pydantic import JsonValue
 
-from bench.cells import HOST_KNOBS, Cell, What, make_cells
+from bench.cells import HOST_KNOBS, Cell, Task, make_cells
 from bench.machine.clocks import Round
 from bench.machine.environment import Environment, collect_environment, device_meant, device_slug
 from bench.machine.processes import Outcome, Runner, run_all
@@ -40,9 +40,9 @@ FEW_SNIPPETS = 8
 OTHER = "other"
 
 
-def asked(what: What, real_data: bool, environment: Environment, device_name: str) -> Asked:
+def asked(task: Task, real_data: bool, environment: Environment, device_name: str) -> Asked:
     """Return what is asked of a cell, on the machine described."""
-    measurement: dict[str, JsonValue] = {"what": what, "real_data": real_data}
+    measurement: dict[str, JsonValue] = {"task": task, "real_data": real_data}
     return Asked(SUITE, "measured", measurement, device_meant(environment, device_name))
 
 
@@ -50,39 +50,34 @@ def throughput_cells(
     name: str,
     knobs: Mapping[str, str | None],
     assignments: Sequence[str],
-    what: What,
+    task: Task,
     device_name: str,
     real_data: bool = False,
     threads: int | None = None,
 ) -> list[Cell]:
     """Return the cells of all combinations of the comma lists; see :func:`bench.cells.make_cells`."""
-    command = ["etad-bench", "throughput", "--what", what, "--device", device_name]
+    command = ["etad-bench", "throughput", "--what", task, "--device", device_name]
     command += [] if threads is None else ["--threads", str(threads)]
     command += ["--real-data"] if real_data else []
-    cells = make_cells(command, name, knobs, assignments, what == "infer")
-    return [
-        replace(
-            cell, command=cell.command.removesuffix(" --inference"), warnings=(*cell.warnings, *_host_only(cell, what))
-        )
-        for cell in cells
-    ]
+    cells = make_cells(command, name, knobs, assignments, task)
+    return [replace(cell, warnings=(*cell.warnings, *_host_only(cell, task))) for cell in cells]
 
 
-def _host_only(cell: Cell, what: What) -> Iterator[str]:
+def _host_only(cell: Cell, task: Task) -> Iterator[str]:
     for option in cell.chosen:
-        if what in HOST_KNOBS and option not in (*HOST_KNOBS[what], *cell.without_effect):
-            yield f"--{option} has no effect: --what {what} runs no network"
+        if task in HOST_KNOBS and option not in (*HOST_KNOBS[task], *cell.without_effect):
+            yield f"--{option} has no effect: --what {task} runs no network"
 
 
-def expected_duration(cells: Sequence[Cell], what: What, device_name: str, limits: Limits) -> str | None:
+def expected_duration(cells: Sequence[Cell], task: Task, device_name: str, limits: Limits) -> str | None:
     """Return a warning if the cells will take long, by their arithmetic and a short matrix product; else None.
 
     Only a CPU is judged: on a GPU no step takes long.
     """
-    if what not in ("train", "infer") or choose_device(device_name).type != "cpu":
+    if task not in ("train", "infer") or choose_device(device_name).type != "cpu":
         return None
     rate = USUAL_SHARE * matmul_flops_per_s(torch.device("cpu"), torch.float32, GEMM_SIZE // 2)
-    steps_s = [_flops(cell.config, what) / rate for cell in cells]
+    steps_s = [_flops(cell.config, task) / rate for cell in cells]
     total_s = sum(
         max(min(limits.rounds * step_s, limits.max_time_s), limits.min_time_s, limits.processes * LEAST_ROUNDS * step_s)
         for step_s in steps_s
@@ -95,10 +90,10 @@ def expected_duration(cells: Sequence[Cell], what: What, device_name: str, limit
     return f"{longest} by its arithmetic, and all of this about {format_seconds(total_s)}{hint}"
 
 
-def _flops(config: Config, what: What) -> int:
-    if what == "train":
+def _flops(config: Config, task: Task) -> int:
+    if task == "train":
         return arithmetic_per_video(config).total * config.train.batch
-    proposals, channels, encode = amounts_of(config, inference=True).proposals, config.data.channels, 0
+    proposals, channels, encode = amounts_of(config, "infer").proposals, config.data.channels, 0
     if config.data.input == "frames":
         channels, forward, _ = snippet_flop(config.model.encoder, config.data.frames)
         encode = forward * config.data.length * config.train.batch
@@ -108,7 +103,7 @@ def _flops(config: Config, what: What) -> int:
 
 def measure_cells(
     cells: Sequence[Cell],
-    what: What,
+    task: Task,
     device_name: str,
     limits: Limits,
     real_data: bool = False,
@@ -118,7 +113,7 @@ def measure_cells(
     """Yield the record of every cell, timed one after the other.
 
     Args:
-        cells, what: what to time.
+        cells, task: what to time.
         device_name: as of ``--device``.
         limits: when to stop.
         real_data: take batches of the data set.
@@ -130,20 +125,20 @@ def measure_cells(
     """
     environment = collect_environment()
     for cell in cells:
-        outcome = time_in_processes(cell.config, what, device_name, limits, real_data, runner)
+        outcome = time_in_processes(cell.config, task, device_name, limits, real_data, runner)
         counts = None
-        if outcome.value is not None and what in ("train", "infer"):
+        if outcome.value is not None and task in ("train", "infer"):
             # Counted when the time is taken, so that it cannot disturb.
-            [counted] = runner(count_cell, [(cell.config, what)], COUNTING_TIMEOUT_S)
+            [counted] = runner(count_cell, [(cell.config, task)], COUNTING_TIMEOUT_S)
             counts = counted.value or Counts(None, None, f"counting failed: {counted.message}")
-        question = asked(what, real_data, environment, device_name)
+        question = asked(task, real_data, environment, device_name)
         record = throughput_record(cell, outcome, counts, question, environment, limits)
-        yield with_energy(record, what, device_name, cell.config, runner) if energy and record.succeeded else record
+        yield with_energy(record, task, device_name, cell.config, runner) if energy and record.succeeded else record
 
 
-def with_energy(record: Record, what: What, device_name: str, config: Config, runner: Runner) -> Record:
+def with_energy(record: Record, task: Task, device_name: str, config: Config, runner: Runner) -> Record:
     """Return the record with the metrics of the energy pass; null with the reason where that failed."""
-    [outcome] = runner(energy_cell, [(config, what, device_name)], TIMEOUT_S)
+    [outcome] = runner(energy_cell, [(config, task, device_name)], TIMEOUT_S)
     if outcome.value is None:
         reason = f"the energy pass failed: {outcome.message}"
         metrics, findings = {"energy_per_video_j": Metric(value=None, unit="J", reason=reason)}, dict[str, Finding]()

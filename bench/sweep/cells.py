@@ -11,7 +11,7 @@ import pydantic
 import yaml
 from pydantic import JsonValue
 
-from bench.cells import KNOBS, Cell, lines_without_effect, overrides_of, why_without_effect
+from bench.cells import KNOBS, Cell, Task, lines_without_effect, overrides_of, why_without_effect
 from bench.machine.environment import Environment
 from bench.records.draft import Asked
 from bench.suites.suite import SUITES, SuiteOptions
@@ -129,11 +129,11 @@ def _all_cells(
                 suite=part.suite,
                 cell=Cell(
                     config=config,
-                    inference=options.inference,
+                    task=options.task,
                     chosen={},
                     command=_command(part.suite, suite.arguments(options), name, [*fixed, *own]),
                     warnings=(
-                        *_without_effect(combination.chosen, config, options.inference),
+                        *_without_effect(combination.chosen, config, options.task),
                         *settings_without_effect(config),
                     ),
                 ),
@@ -195,10 +195,10 @@ def _command(suite: str, arguments: Sequence[str], name: str, assignments: Seque
     return shlex.join([*line, *(word for assignment in assignments for word in ("--set", assignment))])
 
 
-def _without_effect(chosen: Choice, config: Config, inference: bool) -> Iterator[str]:
+def _without_effect(chosen: Choice, config: Config, task: Task) -> Iterator[str]:
     by_setting = {setting: knob for knob, setting in KNOBS.items()}
     knobs = [by_setting.get(axis, axis) for axis in chosen]
-    return lines_without_effect(why_without_effect(config.resolved(), inference), knobs)
+    return lines_without_effect(why_without_effect(config.resolved(), task), knobs)
 
 
 def _hint(key: str, valid: Iterable[str]) -> str:

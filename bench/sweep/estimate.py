@@ -59,7 +59,7 @@ def estimates(
 def predicted_memory(cells: Sequence[SweepCell], target: Target | None, environment: Environment) -> list[Record]:
     """Return the record of every cell's predicted memory; cells that differ in their seed only share a prediction."""
     first = {_experiment(cell): cell for cell in reversed(cells)}
-    calls = [(cell.cell.config, cell.cell.inference, target) for cell in first.values()]
+    calls = [(cell.cell.config, cell.cell.task, target) for cell in first.values()]
     workers = min(usable_cores(), MOST_WORKERS)
     outcomes: Iterator[Outcome[CellPrediction]] = run_all(predict_cell, calls, TIMEOUT_S, workers)
     found = {}
@@ -102,7 +102,7 @@ def _key(suite: str, kind: str, device: str, config: Mapping[str, object], measu
 
 
 def _experiment(cell: SweepCell) -> str:
-    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.inference], sort_keys=True)
+    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.task], sort_keys=True)
 
 
 def _without_seed(config: Mapping[str, object]) -> dict[str, object]:

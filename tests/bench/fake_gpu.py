@@ -54,15 +54,15 @@ class FakeWorkload:
 
     gpu: FakeGpu
 
-    def __init__(self, config: Any, inference: bool, device: Any, listeners: Sequence[Any], batches: Any) -> None:
+    def __init__(self, config: Any, task: str, device: Any, listeners: Sequence[Any], batches: Any) -> None:
         self.model = nn.Linear(2, 3)
         self.optimizer = torch.optim.SGD(self.model.parameters())
-        self._inference, self._listeners = inference, listeners
+        self._task, self._listeners = task, listeners
         self._steps = 0
 
     def __call__(self) -> None:
         self._steps += 1
-        if self._inference:
+        if self._task == "infer":
             self._hold(INFERENCE)
             return
         for phase in Phase:

@@ -11,7 +11,7 @@ from bench.records.files import read_record
 from bench.records.record import Record
 from bench.records.store import Key, ResultStore
 from bench.report.page.settings import DEVICE, Settings, differing, label, settings_of
-from bench.report.reading import experiment, task
+from bench.report.reading import experiment, task_name
 from etad.errors import DataError, NothingToDoError
 from etad.progress import progress
 
@@ -55,7 +55,7 @@ def spread_out(items: Sequence[Item], most: int) -> list[Item]:
 
 def title(entry: Entry, names: dict[str, list[str]]) -> str:
     """Return experiment, task and telling settings of an entry: "anet_e2e, joint, snippet ratio 0.3"."""
-    name, what = experiment(entry.record), task(entry.record)
+    name, what = experiment(entry.record), task_name(entry.record)
     parts = [name, "" if what.startswith("training") else what, label(entry.settings, names[name])]
     return ", ".join(part for part in parts if part)
 

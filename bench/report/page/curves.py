@@ -12,7 +12,7 @@ from bench.report.page.collect import Entry
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table
 from bench.report.page.parts import kind_column, number_column
 from bench.report.page.settings import DEVICE, PROPOSAL_RATIO, RATIO, Settings, differing, label
-from bench.report.reading import experiment, task
+from bench.report.reading import experiment, task_name
 from bench.units import Unit, unit_for
 
 KNOBS = (RATIO, PROPOSAL_RATIO)
@@ -152,7 +152,7 @@ def _facets(entries: Sequence[Entry], quantity: Quantity) -> dict[Facet, list[Va
         for name in quantity.metrics:
             metric = record.metrics.get(name)
             if metric is not None and metric.value is not None:
-                facet = Facet(experiment(record), task(record), name, record.device if name.endswith("_s") else "")
+                facet = Facet(experiment(record), task_name(record), name, record.device if name.endswith("_s") else "")
                 facets[facet].append(Value(record, entry.settings, metric))
                 break
     return dict(sorted(facets.items(), key=lambda item: -len(item[1])))

@@ -13,7 +13,7 @@ from bench.report.page.collect import Entry, spread_out, telling_names, title
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table, Value
 from bench.report.page.parts import bytes_column, kind_column
 from bench.report.page.settings import DEVICE, label_of_several
-from bench.report.reading import experiment, fits, task, value_of
+from bench.report.reading import experiment, fits, task_name, value_of
 from bench.units import GIB, MIB, format_bytes
 
 VERDICTS = {"yes": "● yes", "no": "○ no", "uncertain": "◐ uncertain"}
@@ -83,7 +83,7 @@ def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
     cells: dict[str, list[Entry]] = defaultdict(list)
     for entry in memory:
         settings = {name: value for name, value in entry.settings.items() if name != DEVICE}
-        same = [experiment(entry.record), task(entry.record), entry.record.kind, settings]
+        same = [experiment(entry.record), task_name(entry.record), entry.record.kind, settings]
         cells[json.dumps(same, sort_keys=True)].append(entry)
     equal: dict[tuple[str, str, Kind, float, float, float], list[Entry]] = defaultdict(list)
     for group in cells.values():
@@ -92,7 +92,7 @@ def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
         least = min(value_of(entry.record, "requested_peak_bytes") or low for entry in group)
         first = group[0].record
         # A page of 4 KiB more or less, as a ratio makes it, is the same need to a reader.
-        equal[experiment(first), task(first), first.kind, low, high, round(least / MIB)].append(group[0])
+        equal[experiment(first), task_name(first), first.kind, low, high, round(least / MIB)].append(group[0])
     names = telling_names(memory)
     needs = []
     for (name, what, kind, low, high, least_mib), group in equal.items():

@@ -303,7 +303,7 @@ def _memory_by_settings(entries: Sequence[Entry]) -> dict[str, Memory]:
     """Return the memory of training steps; what was measured wins over what was predicted."""
     found: dict[str, Memory] = {}
     for entry in sorted(entries, key=lambda entry: entry.record.kind == "measured"):
-        if entry.record.suite == "memory" and not entry.record.measurement.get("inference"):
+        if entry.record.suite == "memory" and entry.record.measurement.get("task", "train") == "train":
             for level in MEMORY:
                 size = value_of(entry.record, f"{level}_peak_bytes")
                 if size is not None:

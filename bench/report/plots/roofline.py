@@ -103,4 +103,4 @@ def _draw_roofs(axis: Axes, records: Sequence[Record], intensities: Sequence[flo
 
 
 def _label(record: Record) -> str:
-    return f"{record.config['name']} {record.measurement['what']}"
+    return f"{record.config['name']} {record.measurement['task']}"

@@ -107,14 +107,14 @@ def describe(record: Record) -> str:
     config = record.config
     options = [option for option in KNOBS if option not in ("proposal-ratio", "snippets", "size")]
     settings = ", ".join(f"{option} {setting(record, option)}" for option in options if _matters(record, option))
-    what = "inference" if record.measurement.get("inference") else "training step"
+    what = "inference" if record.measurement.get("task") == "infer" else "training step"
     return f"{config['name']}, {what}: {settings}; {record.kind} for {record.device}"
 
 
 def _matters(record: Record, option: str) -> bool:
     if option == "variant" and setting(record, option) == PUBLISHED:
         return False
-    return option not in why_without_effect(record.config, inference=record.measurement.get("inference") is True)
+    return option not in why_without_effect(record.config, str(record.measurement.get("task", "train")))
 
 
 def _peaks(record: Record) -> Iterator[list[str]]:

@@ -18,7 +18,7 @@ from bench.report.terminal.tables import (
 )
 from bench.units import format_bytes, format_number, format_seconds
 
-WHAT = {
+TASKS = {
     "train": "training step",
     "infer": "detection of a batch",
     "data": "reading a batch",
@@ -94,17 +94,17 @@ def _report(record: Record) -> Iterator[str]:
 
 
 def _title(record: Record) -> str:
-    what = str(record.measurement["what"])
-    settings = ", ".join(f"{option} {setting(record, option)}" for option in _relevant(record, what))
+    task = str(record.measurement["task"])
+    settings = ", ".join(f"{option} {setting(record, option)}" for option in _relevant(record, task))
     real = " on its data set" if record.measurement["real_data"] else ""
-    return f"{record.config['name']}, {WHAT[what]}{real}: {settings}; {record.kind} on {record.device}"
+    return f"{record.config['name']}, {TASKS[task]}{real}: {settings}; {record.kind} on {record.device}"
 
 
-def _relevant(record: Record, what: str) -> Iterator[str]:
+def _relevant(record: Record, task: str) -> Iterator[str]:
     """Yield the knobs that matter to what was timed."""
-    ignored = set(why_without_effect(record.config, inference=what == "infer"))
+    ignored = set(why_without_effect(record.config, task))
     ignored |= {"variant"} if setting(record, "variant") == PUBLISHED else set()
-    yield from (option for option in HOST_KNOBS.get(what, KNOBS) if option not in ignored)
+    yield from (option for option in HOST_KNOBS.get(task, KNOBS) if option not in ignored)
 
 
 def _phases(record: Record) -> Iterator[list[str]]:

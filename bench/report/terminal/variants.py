@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bench.records.record import Record
 from bench.report.reading import point
 from bench.report.terminal.tables import Column, Format, Value, format_records, metric_column
-from bench.report.terminal.throughput import WHAT
+from bench.report.terminal.throughput import TASKS
 
 DIFFERENCES = {
     "feature_cosine_difference": "1 - feature cosine",
@@ -40,7 +40,7 @@ def format_variants(records: Sequence[Record], form: Format) -> str:
 
 
 def _row(record: Record) -> Value:
-    return str(record.measurement["row"] or f"{record.config['name']}, {WHAT[str(record.measurement['what'])]}")
+    return str(record.measurement["row"] or f"{record.config['name']}, {TASKS[str(record.measurement['task'])]}")
 
 
 def _short_column(title: str, name: str) -> Column:

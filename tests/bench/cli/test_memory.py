@@ -137,7 +137,7 @@ def test_the_slope_is_over_cells_that_differ_in_the_batch_only(predicted: tuple[
     assert slope.value == pytest.approx((ends[1] - ends[0]) / 2)
     assert slope.method == "least squares over batch 1, 3"
     assert slope.exact
-    other = three.model_copy(update={"measurement": {**three.measurement, "inference": True}})
+    other = three.model_copy(update={"measurement": {**three.measurement, "task": "infer"}})
     peaks_only = [{"reserved_peak_bytes": record.metrics["reserved_peak_bytes"]} for record in (one, other)]
     bare = [r.model_copy(update={"metrics": peak}) for r, peak in zip((one, other), peaks_only, strict=True)]
     assert all("reserved_slope_per_video_bytes" not in record.metrics for record in with_slopes(bare))
@@ -218,7 +218,7 @@ def test_what_the_machine_cannot_hold_is_refused(monkeypatch: pytest.MonkeyPatch
     little = found.model_copy(update={"memory": found.memory.model_copy(update={"available_bytes": 2**10})})
     monkeypatch.setattr(memory_cpu, "collect_environment", lambda: little)
     with pytest.raises(DeviceError, match="--device predict needs none of it"):
-        memory_cpu.refuse_what_does_not_fit(load_config(config), inference=False)
+        memory_cpu.refuse_what_does_not_fit(load_config(config), task="train")
 
 
 # Mistakes -----------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ CUDA = torch.device("cuda", 0)
 
 
 def record_of(found: CudaMemory | None, message: str = "", status: Any = "ok") -> Record:
-    cell = Cell(small(), False, {}, "etad-bench memory --device cuda", ())
+    cell = Cell(small(), "train", {}, "etad-bench memory --device cuda", ())
     outcome = Outcome(status, found, message, datetime.now(UTC), 2.0)
     record = cuda_record(cell, outcome, environment())
     assert check(record) == []
@@ -45,7 +45,7 @@ def value(record: Record, name: str, phase: str | None = None) -> int | float | 
 
 
 def test_peaks_are_of_each_phase_and_first_and_steady_step_are_apart(gpu: FakeGpu) -> None:
-    found = measure_cell(small(), inference=False)
+    found = measure_cell(small(), task="train")
     assert found.settled
     assert len(found.steps) == 3
     record = record_of(found)
@@ -67,11 +67,11 @@ def test_peaks_are_of_each_phase_and_first_and_steady_step_are_apart(gpu: FakeGp
 def predicted() -> Record:
     prediction = CellPrediction(predict_from_trace(traced(small())), None)
     outcome = Outcome("ok", prediction, "", datetime.now(UTC), 1.0)
-    return prediction_record(Cell(small(), False, {}, "x", ()), outcome, None, environment())
+    return prediction_record(Cell(small(), "train", {}, "x", ()), outcome, None, environment())
 
 
 def test_the_metrics_are_those_of_a_prediction(predicted: Record, gpu: FakeGpu) -> None:
-    measured = record_of(measure_cell(small(), inference=False))
+    measured = record_of(measure_cell(small(), task="train"))
     names = {name for name in predicted.metrics if not name.startswith("held.")}
     assert names <= measured.metrics.keys()
     assert predicted.phases.keys() == measured.phases.keys()
@@ -80,14 +80,14 @@ def test_the_metrics_are_those_of_a_prediction(predicted: Record, gpu: FakeGpu) 
 
 
 def test_inference_is_one_phase(gpu: FakeGpu) -> None:
-    found = measure_cell(small(), inference=True)
+    found = measure_cell(small(), task="infer")
     assert {phase for step in found.steps for phase in step.phases} == {INFERENCE}
 
 
 @pytest.mark.parametrize(("step", "number"), [(1, 0), (2, 1)])
 def test_out_of_memory_is_a_result(gpu: FakeGpu, step: int, number: int) -> None:
     gpu.dies_in = (step, "backpropagate")
-    found = measure_cell(small(), inference=False)
+    found = measure_cell(small(), task="train")
     assert len(found.steps) == number
     record = record_of(found)
     assert record.status == "oom"
@@ -103,7 +103,7 @@ def test_out_of_memory_is_a_result(gpu: FakeGpu, step: int, number: int) -> None
 def test_what_was_asked_for_is_null_where_torch_does_not_tell(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch._C, "_cuda_attach_out_of_memory_observer")
     gpu.dies_in = (1, "encode")
-    record = record_of(measure_cell(small(), inference=False))
+    record = record_of(measure_cell(small(), task="train"))
     assert record.failure is not None
     assert record.failure.requested_bytes is None
     assert "does not tell what was asked for" in record.failure.message
@@ -115,7 +115,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(gpu: FakeGpu, monkeypatch
 
     monkeypatch.setattr(memory_cuda, "Workload", broken)
     with pytest.raises(RuntimeError):
-        measure_cell(small(), inference=False)
+        measure_cell(small(), task="train")
     record = record_of(None, "RuntimeError: CUDA error", "error")
     assert record.status == "error"
 
@@ -123,7 +123,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(gpu: FakeGpu, monkeypatch
 def test_without_cuda_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="use --device predict"):
-        measure_cell(small(), inference=False)
+        measure_cell(small(), task="train")
 
 
 # Process memory -----------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_what_cannot_be_told_is_null(gpu: FakeGpu, driver: Any, before: Any, aft
 
 def test_without_nvml_the_process_is_null(gpu: FakeGpu, driver: Any) -> None:
     driver.nvmlInit.side_effect = pynvml.NVMLError_LibraryNotFound()
-    record = record_of(measure_cell(small(), inference=False))
+    record = record_of(measure_cell(small(), task="train"))
     assert record.status == "ok"
     assert record.metrics["process_peak_bytes"].value is None
     assert "NVML" in str(record.metrics["process_peak_bytes"].reason)
@@ -199,7 +199,7 @@ def test_an_instance_of_a_divided_gpu_is_null_unless_nvml_knows_it(gpu: FakeGpu,
 
 def test_the_process_is_the_reserve_and_the_context(gpu: FakeGpu, driver: Any) -> None:
     driver.nvmlDeviceGetComputeRunningProcesses.return_value = [ours()]
-    record = record_of(measure_cell(small(), inference=False))
+    record = record_of(measure_cell(small(), task="train"))
     reserved = value(record, "reserved_peak_bytes")
     assert reserved is not None
     assert value(record, "process_peak_bytes") == 3 * 2**30
@@ -207,7 +207,7 @@ def test_the_process_is_the_reserve_and_the_context(gpu: FakeGpu, driver: Any) -
     assert value(record, "device_total_bytes") == 81559 * MIB
     # A number that is smaller than the reserve is that of something else.
     driver.nvmlDeviceGetComputeRunningProcesses.return_value = [ours(MIB)]
-    assert record_of(measure_cell(small(), inference=False)).metrics["process_peak_bytes"].value is None
+    assert record_of(measure_cell(small(), task="train")).metrics["process_peak_bytes"].value is None
 
 
 # Snapshots ----------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_recording_holds_two_steps(gpu: FakeGpu, monkeypatch: pytest.MonkeyPat
     dump = create_autospec(torch.cuda.memory._dump_snapshot)
     monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", record)
     monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", dump)
-    found = measure_cell(small(), False, Recording(tmp_path / "s.pickle"))
+    found = measure_cell(small(), "train", Recording(tmp_path / "s.pickle"))
     assert [call.kwargs["enabled"] for call in record.call_args_list] == ["all", None]
     assert record.call_args_list[0].kwargs["context"] == "alloc"
     dump.assert_called_once_with(str(tmp_path / "s.pickle"))
@@ -228,7 +228,7 @@ def test_a_recording_holds_two_steps(gpu: FakeGpu, monkeypatch: pytest.MonkeyPat
     assert [name for _, name in found.marks.phases if name][:2] == ["encode", "detect"]
     # What ran out of memory is written, too.
     gpu.dies_in = (1, "detect")
-    assert measure_cell(small(), False, Recording(tmp_path / "s.pickle", frames=False)).marks is not None
+    assert measure_cell(small(), "train", Recording(tmp_path / "s.pickle", frames=False)).marks is not None
     assert record.call_args_list[2].kwargs["context"] is None
     assert dump.call_count == 2
 
@@ -265,4 +265,4 @@ def test_a_recorded_step_is_a_timeline() -> None:
 
 
 def test_the_name_is_torch_s(gpu: FakeGpu) -> None:
-    assert measure_cell(small(), inference=True).gpu == NAME
+    assert measure_cell(small(), task="infer").gpu == NAME

@@ -43,7 +43,7 @@ def made_up_record(seed: int, scatter: float = 0.0, **changes: Any) -> Record:
     fields: dict[str, Any] = {
         "suite": "throughput",
         "device": "cpu-x",
-        "measurement": {"what": "train", "seed": seed},
+        "measurement": {"task": "train", "seed": seed},
         "metrics": {"step_s": step, **roof_metrics(ROOF)},
         "phases": phases,
     }

@@ -145,7 +145,7 @@ def test_where_only_the_certain_part_fits_it_is_uncertain() -> None:
 
 def test_inference_needs_neither_gradients_nor_optimizer_state() -> None:
     for config in (small(), on_features(model={"classifier": {}})):
-        prediction = predict_memory(config, inference=True)
+        prediction = predict_memory(config, task="infer")
         found = prediction.composition
         assert found is not None
         assert prediction.low.steady is not None
@@ -298,4 +298,4 @@ def test_the_ratio_does_not_change_the_memory_of_the_published_model() -> None:
 def test_a_transformer_encoder_can_be_predicted() -> None:
     # Its initialisation looks at values, which fake tensors do not have.
     config = small({"name": "swin3d_t"}, snippets=2, precision="bf16")
-    assert predict_memory(config, inference=True).fits == "yes"
+    assert predict_memory(config, task="infer").fits == "yes"

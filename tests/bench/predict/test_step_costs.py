@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.cells import Task
 from bench.measure.workload import Workload, amounts_of
 from bench.predict.made_up import Building, MadeUpArrays
 from bench.predict.quick_flops import snippet_flop
@@ -22,8 +23,8 @@ SHARED = ("conv", "linear", "addmm", "matmul", "bmm")
 
 
 @functools.cache
-def counted(inference: bool = False) -> dict[str, Cost]:
-    return count(small(snippets=8), inference)
+def counted(task: Task = "train") -> dict[str, Cost]:
+    return count(small(snippets=8), task)
 
 
 def r2plus1d_34_flop(frames: int, size: int) -> int:
@@ -71,8 +72,8 @@ def test_torch_counts_two_for_what_fvcore_counts_one() -> None:
 
 def test_torch_counts_two_for_what_fvcore_counts_one_in_a_whole_detection() -> None:
     config = small(snippets=8)
-    cost = sum(counted(inference=True).values(), Cost())
-    macs = forward_macs(config, inference=True)
+    cost = sum(counted(task="infer").values(), Cost())
+    macs = forward_macs(config, task="infer")
     assert cost.flops == 2 * sum(macs.by_operator.get(name, 0) for name in SHARED)
     assert cost.excess_flops == 0
     assert macs.total == sum(macs.by_operator.values()) > cost.flops / 2
@@ -82,7 +83,7 @@ def test_torch_counts_two_for_what_fvcore_counts_one_in_a_whole_detection() -> N
 
 def test_a_fake_step_counts_what_a_real_one_does() -> None:
     config = small(snippets=8)
-    workload = Workload(config, inference=False, device=torch.device("cpu"))
+    workload = Workload(config, task="train", device=torch.device("cpu"))
     workload()
     with FlopCounterMode(display=False) as counter:
         workload()
@@ -99,7 +100,7 @@ def test_phases_are_told_apart() -> None:
     _, forward, _ = snippet_flop(config.model.encoder, config.data.frames)
     assert set(costs) == {"encode", "detect", "update_detector", "backpropagate", "update_encoder", "other"}
     # Nothing but convolutions in the encoder: every snippet costs the same.
-    assert costs["encode"].flops == amounts_of(config, inference=False).snippets * forward
+    assert costs["encode"].flops == amounts_of(config, task="train").snippets * forward
     assert costs["encode"].lstm_flops == 0 < costs["detect"].lstm_flops
     assert costs["update_encoder"].flops == 0 < costs["update_encoder"].moved_bytes
     for cost in costs.values():
@@ -120,7 +121,7 @@ def test_lstms_are_counted_where_torch_runs_them_whole() -> None:
     hidden = config.model.detector.hidden
     forward = 2 * lstm_flops(config.train.batch, config.data.length, hidden, hidden)  # one in each direction
     assert sum(cost.lstm_flops for cost in costs.values()) == 3 * forward
-    assert counted(inference=True)["detect"].lstm_flops == forward
+    assert counted(task="infer")["detect"].lstm_flops == forward
 
 
 @pytest.mark.parametrize("groups", [1, 4])

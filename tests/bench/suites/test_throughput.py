@@ -437,7 +437,7 @@ def test_users_mistakes_are_one_line(config: Path, tmp_path: Path) -> None:
 
 
 def test_variants_side_by_side(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variants_module, "predicted_peaks", lambda config, inference: {"allocated": 7, "reserved": 9})
+    monkeypatch.setattr(variants_module, "predicted_peaks", lambda config, task: {"allocated": 7, "reserved": 9})
     result = run("-c", config, *QUICK, "--variants", "published,published:bf16,lean", "--format", "json")
     reference, other, same = records_of(result)
     assert reference.measurement["variant"] == "published"
@@ -491,7 +491,7 @@ def test_a_target_is_reached_missed_or_open() -> None:
             suite="throughput",
             device="cpu",
             config=cell.config.resolved(),
-            measurement={"what": "train", "variant": "fast", "variants": ["published", "fast"]},
+            measurement={"task": "train", "variant": "fast", "variants": ["published", "fast"]},
             metrics={"speedup_ratio": ratio},
             findings={"bound": Finding(verdict="compute", why="of the step")},
             environment={},
@@ -515,10 +515,10 @@ def test_the_targets_are_settings_that_load() -> None:
                 drawn = snippet_count(config.data.length, config.step.snippet_ratio, config.step.chunk)
                 assert drawn / config.data.length == pytest.approx(0.3, abs=0.02)
     assert proposal_count(target_cell(TARGETS[0], "cpu").config) == 495
-    assert amounts_of(target_cell(TARGETS[1], "cpu").config, inference=True).proposals == 8256
+    assert amounts_of(target_cell(TARGETS[1], "cpu").config, task="infer").proposals == 8256
 
 
-@pytest.mark.parametrize("row", LOOP_ROWS, ids=lambda row: row.what)
+@pytest.mark.parametrize("row", LOOP_ROWS, ids=lambda row: row.task)
 def test_loops_and_vectorised_forms_agree(row: LoopRow) -> None:
     config = target_cell(TARGETS[0], "cpu").config
     rounds, difference = time_loops(row, config, Limits(0.0, 1, 0.0))

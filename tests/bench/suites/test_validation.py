@@ -50,7 +50,7 @@ DEVICE = "nvidia-h100-80gb-hbm3"
 def predicted() -> Record:
     prediction = CellPrediction(predict_from_trace(traced(small())), None)
     outcome = Outcome("ok", prediction, "", datetime.now(UTC), 1.0)
-    record = prediction_record(Cell(small(), False, {}, "etad-bench memory", ()), outcome, None, _environment())
+    record = prediction_record(Cell(small(), "train", {}, "etad-bench memory", ()), outcome, None, _environment())
     return record.model_copy(update={"device": DEVICE})
 
 
@@ -92,7 +92,7 @@ def test_errors_are_signed_by_phase(predicted: Record) -> None:
 def test_only_the_same_cell_of_the_same_device_belongs_together(predicted: Record) -> None:
     other = measured(predicted, 1.0)
     assert pairs([predicted, other.model_copy(update={"device": "tesla-t4"})]) == []
-    assert pairs([predicted, other.model_copy(update={"measurement": {"inference": True}})]) == []
+    assert pairs([predicted, other.model_copy(update={"measurement": {"task": "infer"}})]) == []
     assert pairs([predicted]) == []
     assert len(pairs([predicted, other])) == 1
 
@@ -191,7 +191,7 @@ def test_a_cell_is_predicted_and_measured_for_the_same_device(
     monkeypatch.setattr(memory_on_gpu, "collect_environment", lambda: _environment())
     target = present_target()
     assert (target.name, target.device, target.compute_capability) == ("h100_sxm_80g", DEVICE, (9, 0))
-    cell = Cell(small(), False, {}, "etad-bench memory --device cuda --config x", ())
+    cell = Cell(small(), "train", {}, "etad-bench memory --device cuda --config x", ())
     [(first, second)] = memory_validation.both_ways([cell], target, runner=runner)
     assert (first.kind, second.kind) == ("predicted", "measured")
     assert "--device predict --hardware h100_sxm_80g" in first.command

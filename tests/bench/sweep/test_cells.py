@@ -107,7 +107,7 @@ parts: {a: {suite: memory, options: {what: infer}, grid: {hardware: [null, h100_
     free, named = cells_of(tmp_path, text, environment)
     assert (free.asked.kind, free.asked.measurement["hardware"]) == ("predicted", None)
     assert named.asked.device.startswith("nvidia-h100")
-    assert named.cell.inference
+    assert named.cell.task == "infer"
     assert "--hardware h100_sxm_80g --inference" in named.cell.command
 
 
