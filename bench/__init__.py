@@ -1,1 +1,1 @@
-"""The measuring harness around etad, and the etad-bench command line."""
+"""The measuring harness around etad, and the etad-bench command line. Imports etad."""

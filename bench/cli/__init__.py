@@ -1,4 +1,7 @@
-"""The etad-bench command line: one module a command. A command parses, calls and prints."""
+"""The etad-bench command line: one module a command. A command parses, calls and prints. Imports everything.
+
+Nothing slow is imported before a command needs it: ``etad-bench COMMAND --help`` loads no torch.
+"""
 
 import importlib
 import os

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.torch_internals.dispatch import reads_a_value
+from bench.torch_internals.dispatch import TorchDispatchMode, reads_a_value
 
 
 class Building(TorchDispatchMode):

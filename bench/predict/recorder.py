@@ -23,11 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.predict.allocator import Event
 from bench.predict.device_rules import Rules, Scratch
-from bench.torch_internals.dispatch import asks_for_device, device_of, is_composite, reads_a_value, storage_id
+from bench.torch_internals.dispatch import (
+    TorchDispatchMode,
+    asks_for_device,
+    device_of,
+    is_composite,
+    reads_a_value,
+    storage_id,
+)
 from bench.torch_internals.lone_gradients import adds_in_place
 from etad.step import Phase
 

@@ -23,14 +23,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from bench.batches import CLASSES, fake_batch
 from bench.cells import Task
 from bench.predict.made_up import Building, MadeUpArrays
 from bench.predict.value_free import value_free
-from bench.torch_internals.dispatch import SteppingScaler, asks_for_device, device_of, is_composite, reads_a_value
+from bench.torch_internals.dispatch import (
+    SteppingScaler,
+    TorchDispatchMode,
+    asks_for_device,
+    device_of,
+    is_composite,
+    reads_a_value,
+)
 from bench.torch_internals.fake_mode import fake_mode
 from bench.torch_internals.probe import probe
 from etad.config import Config

@@ -99,7 +99,7 @@ class SnippetEncoder(nn.Module):
         self.training = mode
         if mode and not self.norm_eval:
             for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)):
                     module.train()
         return self
 

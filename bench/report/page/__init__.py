@@ -1,1 +1,1 @@
-"""The report of a results folder: one HTML page, or Markdown. Reads records only."""
+"""The report of a results folder: one HTML page, or Markdown. Imports published and below."""

@@ -1,1 +1,1 @@
-"""Pictures of a single result: a roofline, memory over time. Reads records only."""
+"""Pictures of a single result: a roofline, memory over time. Imports measure and below."""

@@ -1,1 +1,1 @@
-"""What commands print: tables, Markdown, JSON, CSV. Reads records only."""
+"""What commands print: tables, Markdown, JSON, CSV. Imports sweep and below."""
