@@ -1,14 +1,15 @@
 """Records as a pandas data frame with flat columns."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.records.record import Metrics, Record
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
+
+def to_pandas(records: Iterable[Record]) -> "pd.DataFrame":
     """Return one row a record, with flat columns.
 
     Columns: the record's own fields; ``config.*``, ``measurement.*`` and ``environment.*`` by their dotted keys;
@@ -16,6 +17,8 @@ def to_pandas(records: Iterable[Record]) -> pd.DataFrame:
     have ``.low`` and ``.high`` where there is an interval. A value that is unknown is NaN, its reason is in the record.
     Raw samples stay in the record.
     """
+    import pandas as pd  # slow to import, and most that handles records needs no frame
+
     return pd.DataFrame.from_records([_row(record) for record in records])
 
 

@@ -7,13 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.records.files import read_record, write_record
 from bench.records.frame import to_pandas
 from bench.records.record import Record
 from etad.errors import DataError, NothingToDoError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Key = tuple[str, str, str]
 """Device, suite and cell id: what a folder of records may hold once."""
@@ -83,7 +85,7 @@ class ResultStore:
                 )
         return list(found.values())
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> "pd.DataFrame":
         """Return one row a record; see :func:`to_pandas`.
 
         Raises:
