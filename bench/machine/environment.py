@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pydantic
-import torch
 
 import etad
 from bench.machine.nvml import GpuStates, read_gpus
@@ -105,6 +104,23 @@ class Torch(Section):
     interop_threads: int
 
 
+class TorchNotAsked(Section):
+    """The installed torch, which was not loaded: what only torch itself knows is null."""
+
+    version: str | None
+    git: None = None
+    cuda: None = None
+    cudnn: None = None
+    cuda_available: None = None
+    matmul_fp32_precision: None = None
+    cudnn_fp32_precision: None = None
+    cudnn_benchmark: None = None
+    cudnn_deterministic: None = None
+    deterministic_algorithms: None = None
+    threads: None = None
+    interop_threads: None = None
+
+
 class Code(Section):
     """The version of this code."""
 
@@ -113,14 +129,14 @@ class Code(Section):
     """Whether tracked files differ from the commit."""
 
 
-class Environment(Section):
-    """Everything that was found."""
+class Surroundings(Section):
+    """What was found with or without asking torch."""
 
     host: Host
     cpu: Cpu
     memory: Memory
     gpus: GpuStates
-    torch: Torch
+    torch: Torch | TorchNotAsked
     variables: dict[str, str | None]
     """Environment variables of :data:`VARIABLES`; null: not set."""
     code: Code
@@ -129,21 +145,41 @@ class Environment(Section):
     seed: int | None
 
 
+class Environment(Surroundings):
+    """Everything that was found, torch asked: what a record holds."""
+
+    torch: Torch
+
+
 def collect_environment(seed: int | None = None) -> Environment:
-    """Look at this machine and this process; takes well below a second and starts no CUDA context.
+    """Look at this machine and this process; starts no CUDA context; below a second once torch is loaded.
 
     Args:
         seed: of the run it is collected for; None where nothing was drawn.
     """
-    return Environment(
+    return Environment(**dict(collect_without_torch(seed)) | {"torch": _torch()})
+
+
+def collect_without_torch(seed: int | None = None) -> Surroundings:
+    """Look at this machine and this process without loading torch, which takes seconds.
+
+    Args:
+        seed: see :func:`collect_environment`.
+    """
+    packages = {name: _version(name) for name in PACKAGES}
+    only_torch_knows = Torch.model_fields.keys() - Section.model_fields.keys() - {"version"}
+    unknown = dict.fromkeys(sorted(only_torch_knows), "not asked; --torch")
+    if packages["torch"] is None:
+        unknown["version"] = "not installed"
+    return Surroundings(
         host=_host(),
         cpu=_cpu(),
         memory=_memory(),
         gpus=read_gpus(),
-        torch=_torch(),
+        torch=TorchNotAsked(version=packages["torch"], unknown=unknown),
         variables={name: os.environ.get(name) for name in VARIABLES},
         code=_code(Path(etad.__file__).resolve().parent.parent),
-        packages={name: _version(name) for name in PACKAGES},
+        packages=packages,
         seed=seed,
     )
 
@@ -153,12 +189,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unknown"
 
 
-def device_slug(environment: Environment, gpu_name: str | None = None) -> str:
+def device_slug(environment: Surroundings, gpu_name: str | None = None) -> str:
     """Return the slug of the device that a result belongs to: of the GPU ``gpu_name``, or of this machine's CPU."""
     return slug(gpu_name) if gpu_name else f"cpu-{slug(environment.cpu.model or 'unknown')}"
 
 
-def format_environment(environment: Environment) -> str:
+def format_environment(environment: Surroundings) -> str:
     """Return the environment as text to paste into an issue: one line a fact, what is unknown with its reason."""
     lines: list[str] = []
     for title, section in environment.model_dump(mode="json").items():
@@ -261,6 +297,8 @@ def _memory() -> Memory:
 
 
 def _torch() -> Torch:
+    import torch  # slow to import, and what reads environments does not need it
+
     unknown = {} if torch.version.cuda else {"cuda": "torch is built without CUDA"}
     cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
     if cudnn is None:

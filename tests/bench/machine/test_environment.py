@@ -1,11 +1,13 @@
 """The environment collector, and NVML in every mood of its driver."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pynvml
 import pytest
+import torch
 from click.testing import CliRunner
 
 from bench.cli import main
@@ -140,9 +142,25 @@ def test_text_is_ready_to_paste(driver: Any) -> None:
     assert "79.65 GiB" in text
 
 
-def test_env_command() -> None:
+def test_env_asks_torch_only_if_it_is_told_to() -> None:
     text = CliRunner().invoke(main, ["env"])
     assert text.exit_code == 0
-    assert "torch" in text.output
-    tree = json.loads(CliRunner().invoke(main, ["env", "--json"]).output)
-    assert set(tree) >= {"host", "cpu", "memory", "gpus", "torch", "variables", "code", "packages", "seed"}
+    assert f"  version                  {metadata.version('torch')}\n" in text.output
+    assert "  cuda_available           unknown (not asked; --torch)\n" in text.output
+    asked = CliRunner().invoke(main, ["env", "--torch"])
+    assert asked.exit_code == 0
+    assert "not asked" not in asked.output
+    assert f"  cuda_available           {torch.cuda.is_available()}\n" in asked.output
+
+
+def test_env_as_json_has_the_keys_of_a_record_in_any_case() -> None:
+    without, asked = (
+        json.loads(CliRunner().invoke(main, ["env", "--json", *more]).output) for more in ([], ["--torch"])
+    )
+    in_record = collect_environment().model_dump(mode="json")
+    for tree in (without, asked):
+        assert list(tree) == list(in_record)
+        assert list(tree["torch"]) == list(in_record["torch"])
+    assert asked["torch"] == in_record["torch"]
+    nulls = {name for name, value in without["torch"].items() if value is None}
+    assert set(without["torch"]["unknown"]) == nulls == set(in_record["torch"]) - {"version", "unknown"}
