@@ -6,8 +6,10 @@ process that handles it, or on what was drawn before: resuming and splitting ove
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_seed(*key: int | str) -> int:
@@ -16,6 +18,8 @@ def stream_seed(*key: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def stream(*key: int | str) -> torch.Generator:
+def stream(*key: int | str) -> "torch.Generator":
     """Return a CPU generator for the stream named by ``key``, e.g. ``stream(2023, epoch, "v_x", "proposals")``."""
+    import torch  # whoever needs seeds only, to render videos for example, need not wait for it
+
     return torch.Generator().manual_seed(stream_seed(*key))

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,16 +11,15 @@ from bench.cells import Cell
 from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
 from bench.machine.environment import collect_environment
 from bench.machine.processes import run_all
-from bench.measure.data_check import DataCheck
 from bench.records.record import Record
 from bench.records.store import ResultStore
-from bench.report.terminal.accuracy import as_json, as_markdown, plot_over_ratio
-from bench.suites.accuracy import Entry, check_parts
-from bench.suites.suite import Accuracy, AccuracyOptions
 from etad.config import Config
-from etad.distributed import alone
 from etad.errors import DataError
 from etad.variants import settings_without_effect
+
+if TYPE_CHECKING:
+    from bench.measure.data_check import DataCheck
+    from bench.suites.suite import AccuracyOptions
 
 
 @click.command()
@@ -58,6 +58,11 @@ def accuracy(
     Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
     reproduced, not reproduced, or not comparable and why.
     """
+    # torch is slow to import, and --help does not need it.
+    from bench.report.terminal.accuracy import as_json, as_markdown, plot_over_ratio
+    from bench.suites.accuracy import Entry, check_parts
+    from bench.suites.suite import Accuracy, AccuracyOptions
+
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
     options = AccuracyOptions(device=device, from_checkpoint=from_checkpoint, predictions=predictions)
@@ -97,8 +102,11 @@ def accuracy(
     click.echo(as_markdown(records) if form == "md" else as_json(records))
 
 
-def _checked(base: Config, check_files: int | None, options: AccuracyOptions) -> list[DataCheck]:
+def _checked(base: Config, check_files: int | None, options: "AccuracyOptions") -> list["DataCheck"]:
     """Look at the data, say what was found, and refuse what cannot be used."""
+    from bench.suites.accuracy import check_parts
+    from etad.distributed import alone
+
     checks = check_parts(base, check_files)
     lines = (line for check in checks for line in check.lines())
     for line in (*lines, *settings_without_effect(base, alone(options.device).device.type)):
@@ -114,9 +122,11 @@ def _cells(
     ratios: str | None,
     seeds: int,
     base: Config,
-    options: AccuracyOptions,
+    options: "AccuracyOptions",
 ) -> dict[str, Cell]:
     """Return every cell, by the name of its folder."""
+    from bench.suites.suite import Accuracy
+
     values = [str(base.step.snippet_ratio)] if ratios is None else [value.strip() for value in ratios.split(",")]
     cells = {}
     for ratio in values:
@@ -131,7 +141,7 @@ def _cells(
     return cells
 
 
-def _refuse(checks: Sequence[DataCheck]) -> None:
+def _refuse(checks: Sequence["DataCheck"]) -> None:
     errors = dict.fromkeys(error for check in checks for error in check.errors)
     if errors:
         raise DataError("; ".join(errors))

@@ -4,18 +4,17 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 from bench.cli.options import config_option, emit, note, run_option, set_option
 from etad.config import load_config
-from etad.evaluation.average_precision import Evaluation, format_table
-from etad.evaluation.false_positives import format_profile
-from etad.evaluation.scoring import Score, Submission, mean_record
 from etad.files import write_json
-from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
+
+if TYPE_CHECKING:
+    from etad.evaluation.average_precision import Evaluation
+    from etad.evaluation.scoring import Score
 
 
 @click.command()
@@ -42,6 +41,10 @@ def evaluate(
     A run's result is also kept as evaluation.json in its folder. The folds of a cross-validation are averaged. What is
     odd about the detections is said on stderr, and how long reading and evaluating them took.
     """
+    # torch is slow to import, and --help does not need it.
+    from etad.evaluation.scoring import Submission, mean_record
+    from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
+
     if run is not None and predictions is None and config is None:
         folders = fold_folders(run)
         inputs = [(folder / PREDICTIONS, run_config(folder, assignments)) for folder in folders]
@@ -70,7 +73,10 @@ def evaluate(
     emit(text, output)
 
 
-def _as_text(scored: Sequence[Score], summary: dict[str, Any], per_class: bool, errors: bool) -> str:
+def _as_text(scored: Sequence["Score"], summary: dict[str, Any], per_class: bool, errors: bool) -> str:
+    from etad.evaluation.average_precision import format_table
+    from etad.evaluation.false_positives import format_profile
+
     parts = []
     for one in scored:
         parts.append(
@@ -86,7 +92,9 @@ def _as_text(scored: Sequence[Score], summary: dict[str, Any], per_class: bool, 
     return "\n\n".join(parts)
 
 
-def _class_table(evaluation: Evaluation) -> str:
+def _class_table(evaluation: "Evaluation") -> str:
+    import pandas as pd  # slow to import, and only this table needs it
+
     names = list(evaluation.classes)
     table = pd.DataFrame(100 * evaluation.ap.T, index=names, columns=[f"AP@{tiou:g}" for tiou in evaluation.tiou])
     # Classes without true actions have no AP, and no place in the mean.

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,16 +13,14 @@ from bench.cli.options import config_option, device_option, gpus_option, note, r
 from etad.config import Config, load_config
 from etad.data.annotations import load_annotations
 from etad.data.video_files import list_videos
-from etad.detections.detections import AGNOSTIC_CLASSES
-from etad.detections.submissions import submission
-from etad.detections.timeline_plot import plot_timeline
-from etad.distributed import World, join_world
 from etad.errors import NothingToDoError
 from etad.files import write_json
-from etad.infer import PlainVideos, infer_test_set
-from etad.infer import infer as infer_videos
-from etad.models.etad import Etad
-from etad.runs import PREDICTIONS, fold_folders, load_weights, open_run
+
+if TYPE_CHECKING:
+    from etad.distributed import World
+    from etad.models.etad import Etad
+
+    Loaded = tuple[Path, Config, Sequence[str], Etad]
 
 
 @click.command()
@@ -53,6 +51,10 @@ def infer(
     """
     if gpus > 1 and not is_launched():
         sys.exit(launch(gpus))
+    # torch is slow to import, and --help does not need it.
+    from etad.distributed import join_world
+    from etad.runs import PREDICTIONS
+
     with join_world(device) as world:
         models = _models(run, checkpoint, config, assignments)
         if source is None:
@@ -67,12 +69,11 @@ def infer(
         _infer_plain(source, output, plot, experiment, classes, model, world)
 
 
-Loaded = tuple[Path, Config, Sequence[str], Etad]
-
-
 def _models(
     run: Path | None, checkpoint: Path | None, config: str | None, assignments: tuple[str, ...]
-) -> list[Loaded]:
+) -> list["Loaded"]:
+    from etad.runs import fold_folders, load_weights, open_run
+
     if run is not None and checkpoint is None and config is None:
         opened = [open_run(folder, assignments) for folder in fold_folders(run)]
         for one in opened:
@@ -86,7 +87,9 @@ def _models(
     raise click.UsageError("Give either --run FOLDER, or --checkpoint FILE with --config NAME.")
 
 
-def _infer_test_set(target: Path, experiment: Config, classes: Sequence[str], model: Etad, world: World) -> None:
+def _infer_test_set(target: Path, experiment: Config, classes: Sequence[str], model: "Etad", world: "World") -> None:
+    from etad.infer import infer_test_set
+
     result = infer_test_set(model, experiment, classes, world)
     if not world.is_main:
         return
@@ -102,9 +105,14 @@ def _infer_plain(
     plot: Path | None,
     experiment: Config,
     classes: Sequence[str],
-    model: Etad,
-    world: World,
+    model: "Etad",
+    world: "World",
 ) -> None:
+    from etad.detections.detections import AGNOSTIC_CLASSES
+    from etad.detections.submissions import submission
+    from etad.infer import PlainVideos
+    from etad.infer import infer as infer_videos
+
     if experiment.postprocess.classes == "external":
         # There is no video-level score for a video that nobody has classified.
         post = experiment.postprocess.model_copy(update={"classes": "agnostic"})
@@ -127,6 +135,8 @@ def _infer_plain(
         write_json(output, result)
         click.echo(output)
     if plot is not None:
+        from etad.detections.timeline_plot import plot_timeline  # matplotlib is slow to import
+
         for video in dataset.videos:
             target = plot / f"{video.id}.png"
             plot_timeline(video.path, video.duration_s, found[video.id], names, target)

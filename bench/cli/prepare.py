@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from bench.cli import FAILED
-from etad.data import prepare as preparation
 
 
 @click.command()
@@ -40,6 +39,9 @@ def prepare(
     again to go on after an interruption. TARGET/prepare.json, which is also printed, lists what was done, skipped and
     failed; exit code 3 means that some videos failed.
     """
+    # torch is slow to import, and --help does not need it.
+    from etad.data import prepare as preparation
+
     report = preparation.prepare(
         source,
         target,

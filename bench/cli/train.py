@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,13 +19,11 @@ from bench.cli.options import (
     with_seed,
 )
 from etad.config import Config
-from etad.data.dataset import train_dataset
-from etad.distributed import World, choose_device, join_world
 from etad.errors import ConfigError
-from etad.runs import parts
-from etad.train import CHECKPOINT
-from etad.train import train as train_model
 from etad.variants import settings_without_effect
+
+if TYPE_CHECKING:
+    from etad.distributed import World
 
 
 @click.command()
@@ -49,6 +48,10 @@ def train(
     Prints the checkpoint's path. A config with data.folds and no data.fold trains every fold, each in its own folder.
     Several processes: --gpus N, or start this command with torchrun.
     """
+    # torch is slow to import, and --help does not need it.
+    from etad.distributed import join_world
+    from etad.runs import parts
+
     experiment = load_variant(config, with_seed(assignments, seed), variant)
     folder = out or Path("runs") / experiment.name
     if gpus > 1 and not is_launched():
@@ -59,7 +62,11 @@ def train(
             _train_one(part, part_folder, world)
 
 
-def _train_one(experiment: Config, folder: Path, world: World) -> None:
+def _train_one(experiment: Config, folder: Path, world: "World") -> None:
+    from etad.data.dataset import train_dataset
+    from etad.train import CHECKPOINT
+    from etad.train import train as train_model
+
     dataset = train_dataset(experiment)
     if world.is_main:
         for problem in (*dataset.problems, *settings_without_effect(experiment, world.device.type)):
@@ -77,6 +84,10 @@ def _train_one(experiment: Config, folder: Path, world: World) -> None:
 
 def _check(experiment: Config, device: str, processes: int) -> None:
     """Find a user's mistake before several processes each report it."""
+    from etad.data.dataset import train_dataset
+    from etad.distributed import choose_device
+    from etad.runs import parts
+
     chosen = choose_device(device)
     if chosen.type == "cuda":
         choose_device("cuda", local_rank=processes - 1)

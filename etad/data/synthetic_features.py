@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from etad.config import Config, DataConfig
 from etad.data.annotations import Video, load_annotations
@@ -128,6 +127,8 @@ def draw_features(
     video: Video, layout: Layout, classes: Sequence[str], prototypes: Prototypes, spec: FeatureSpec
 ) -> FeatureArray:
     """Return the features of a video, float32 ``[T, C]``."""
+    from scipy.signal import lfilter  # slow to import, and a FeatureSpec is made without it
+
     edges = layout.start_s + layout.step_s * np.arange(layout.steps + 1)
     middles = (edges[:-1] + edges[1:]) / 2
     actions = video.clipped_actions()
