@@ -94,10 +94,12 @@ def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int,
     workspace_kept = (torch_release or release_of(torch.__version__)) < RETURNS_WORKSPACE
 
     def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
-        if operator is aten.addmm.default and uses_cublaslt(*arguments[:3]):
-            yield Scratch(CUBLASLT_WORKSPACE_BYTES, kept_as="cuBLASLt" if workspace_kept else "")
-        elif operator in GEMMS:
-            yield Scratch(workspace, kept_as="cuBLAS" if workspace_kept else "")
+        if operator in GEMMS:
+            if workspace_kept:
+                yield Scratch(workspace, kept_as="cuBLAS")
+            else:
+                lt = operator is aten.addmm.default and uses_cublaslt(*arguments[:3])
+                yield Scratch(CUBLASLT_WORKSPACE_BYTES if lt else workspace)
         elif operator is aten.sum.dim_IntList:
             yield from column_sum_scratch(*arguments[:2])
         elif operator is aten.convolution.default:
@@ -141,7 +143,7 @@ def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
 
 
 CUBLASLT_WORKSPACE_BYTES = MIB
-"""What a GEMM that goes through cuBLASLt takes instead, in the same way."""
+"""What a GEMM that goes through cuBLASLt takes instead, from torch 2.15 on; before, it shared what cuBLAS had."""
 
 
 def uses_cublaslt(bias: Tensor, left: Tensor, right: Tensor) -> bool:
