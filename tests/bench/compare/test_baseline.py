@@ -18,7 +18,7 @@ from etad.models.detector import Detector
 from tests.paths import ROOT
 
 COMMITTED = ROOT / "results" / "baselines"
-ONE_CELL = ("quickstart", ("data.length=8", "train.batch=1"), True)
+ONE_CELL = ("quickstart", ("data.length=8", "train.batch=1"), "infer")
 
 
 def run(*arguments: object) -> Result:
