@@ -136,8 +136,8 @@ class Trace:
         return self.allocations[key % len(self.allocations)]
 
     def _are_alike(self, one: int, other: int) -> bool:
-        one_, other_ = self.allocations[one], self.allocations[other]
-        return replace(one_, category=other_.category) == other_
+        first, second = self.allocations[one], self.allocations[other]
+        return replace(first, category=second.category) == second
 
     def keeping(self, wanted: Callable[[Allocation], bool]) -> "Trace":
         """Return the trace without the allocations that are not wanted."""
@@ -200,10 +200,7 @@ class Recorder(TorchDispatchMode):
             # Half of all calls: autograd asks for every gradient. Answered at once, they cost next to nothing.
             return device_of(args[0])
         if reads_a_value(func):
-            # A made-up value: it may scale a number, but nothing that decides about memory depends on one. While a
-            # model is built it answers "is any out of range?", so that drawing again ends.
-            value = 0 if self.is_paused else 1
-            return float(value) if args[0].is_floating_point() else value
+            return self._made_up_value_of(args[0])
         if torch.is_inference_mode_enabled() and is_composite(func):
             # What it makes on the way is to be seen, too.
             with self:
@@ -212,24 +209,42 @@ class Recorder(TorchDispatchMode):
             # As with the true tensors of a GPU run, no sum takes memory of its own.
             func = aten.add_.Tensor
         result = self._rules.layout(func, args, func(*args, **kwargs))
-        if self.is_paused:
-            return result
-        self.operators += 1
-        category = self._default if kwargs.get("generator") is None else Category.HOST
-        true_bytes = self._rules.outputs(func, args)
-        scratch = [one for one in self._rules.scratch(func, args, result) if one.size_bytes]
-        first = [self._note_scratch(one, func) for one in scratch if one.is_first]
-        for number, tensor in enumerate(_tensors(result)):
-            self._note(tensor, category, func, true_bytes.get(number))
-        for key in first:
+        if not self.is_paused:
+            self.operators += 1
+            category = self._default if kwargs.get("generator") is None else Category.HOST
+            scratch = [one for one in self._rules.scratch(func, args, result) if one.size_bytes]
+            with self._scratch_before(scratch, func):
+                true_bytes = self._rules.outputs(func, args)
+                for number, tensor in enumerate(_tensors(result)):
+                    self._note(tensor, category, func, true_bytes.get(number))
+            self._scratch_after(scratch, func)
+        return result
+
+    def _made_up_value_of(self, tensor: Tensor) -> float | int:
+        """Answer for a value that a fake tensor does not have.
+
+        It may scale a number, but nothing that decides about memory depends on one. While a model is built it answers
+        "is any out of range?", so that drawing again ends.
+        """
+        value = 0 if self.is_paused else 1
+        return float(value) if tensor.is_floating_point() else value
+
+    @contextmanager
+    def _scratch_before(self, scratch: Sequence[Scratch], operator: Any) -> Iterator[None]:
+        """Note scratch that is there before the results are, around what notes these."""
+        keys = [self._note_scratch(one, operator) for one in scratch if one.is_first]
+        yield
+        for key in keys:
             self.end(key)
+
+    def _scratch_after(self, scratch: Sequence[Scratch], operator: Any) -> None:
+        """Note scratch that comes after the results: for a moment, or, of each thread once, for good."""
         for one in scratch:
             if one.kept_as and (self.in_backward, one.kept_as) not in self._kept:
                 self._kept.add((self.in_backward, one.kept_as))
-                self._note_scratch(one, func)
+                self._note_scratch(one, operator)
             elif not one.is_first and not one.kept_as:
-                self.end(self._note_scratch(one, func))
-        return result
+                self.end(self._note_scratch(one, operator))
 
     @contextmanager
     def allocating(self, category: Category) -> Iterator[None]:
