@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # torch's FLOP counter says that the backward pass of a depthwise convolution costs 65 times its forward pass.
-# torch 2.14.1, `torch.utils.flop_counter`; the script downloads torch, about 3 GB.
+# torch 2.14.1, `torch.utils.flop_counter`; the script installs torch, 5 GB.
 # One would guess that a backward pass costs twice the forward pass, one product for the input's gradient and one for
 # the weight's, with groups or without, and the counter's forward count does know the groups. Its formula for the
 # weight's gradient does not: it counts as many times too much as there are groups. So 4 groups give 5 instead of 2
