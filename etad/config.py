@@ -5,16 +5,15 @@ everything else replaces. An unknown key is an error that names the nearest vali
 ``resolved()`` gives the plain mapping that goes into checkpoints and records.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import Field, model_validator
 
-from etad.errors import ConfigError
+from etad.errors import ConfigError, explained, nearest
+from etad.files import kind, read_yaml, yaml_value
 from etad.resources import resource_folder
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -332,10 +331,7 @@ def with_assignments(tree: Mapping[str, Any], assignments: Iterable[str]) -> dic
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment}: write it as key=value, e.g. step.snippet_ratio=0.5")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+        value = yaml_value(text, f"--set {assignment}")
         for section in reversed(key.split(".")):
             value = {section: value}
         result = _merged(result, value)
@@ -351,7 +347,7 @@ def parse_config(tree: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise ConfigError("; ".join(_explain(source, item) for item in error.errors())) from None
+        raise ConfigError("; ".join(f"{source}: {line}" for line in explained(error, Config))) from None
 
 
 def find_config(name: str | Path) -> Path:
@@ -360,14 +356,26 @@ def find_config(name: str | Path) -> Path:
     Raises:
         ConfigError: there is neither; the message lists the shipped names.
     """
-    shipped = resource_folder("configs")
+    return find_shipped(name, resource_folder("configs"), "config")
+
+
+def find_shipped(name: str | Path, shipped: Path, what: str) -> Path:
+    """Return the file ``name``: that path if it exists, otherwise the YAML file of that name in a folder.
+
+    Args:
+        name: of the file.
+        shipped: the folder.
+        what: what its files are, for the message: "config".
+
+    Raises:
+        ConfigError: there is neither; the message names the nearest shipped one, or all of them.
+    """
     for candidate in (Path(name), shipped / str(name), shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
     names = [path.stem for path in sorted(shipped.glob("*.yaml"))]
-    nearest = difflib.get_close_matches(Path(name).stem, names, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"shipped configs: {', '.join(names)}"
-    raise ConfigError(f"{name}: no such config file; {hint}")
+    hint = nearest(Path(name).stem, names, f"shipped {what}s: {', '.join(names)}")
+    raise ConfigError(f"{name}: no such {what} file; {hint}")
 
 
 def read_chain(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -385,21 +393,12 @@ def read_chain(path: Path, find: Callable[[str], Path], seen: tuple[Path, ...] =
     if path in seen:
         chain = " -> ".join(entry.name for entry in (*seen, path))
         raise ConfigError(f"{path.name}: extends: loop ({chain}); remove one of the extends: lines")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold a mapping of sections, not {type(tree).__name__}")
+    tree = read_yaml(path)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
     if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends: must be one file name, not {type(parent).__name__}")
+        raise ConfigError(f"{path}: extends: must be one file name, not {kind(parent)}")
     beside = path.parent / parent
     # A child keeps its own name, whatever its parent is called.
     base = read_chain(beside if beside.is_file() else find(parent), find, (*seen, path))
@@ -413,26 +412,3 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = result.get(key)
         result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return result
-
-
-def _explain(source: str, error: Mapping[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        valid = list(_section_at(location[:-1]).model_fields)
-        nearest = difflib.get_close_matches(location[-1], valid, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"valid keys here: {', '.join(valid)}"
-        return f"{source}: {key}: unknown key; {hint}"
-    if error["type"] == "model_type":
-        return f"{source}: {key}: must be a mapping of settings, not {error['input']!r}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {key}: {message}" if key else f"{source}: {message}"
-
-
-def _section_at(location: list[str]) -> type[Section]:
-    section: type[Section] = Config
-    for part in location:
-        annotation = section.model_fields[part].annotation
-        options = [annotation, *get_args(annotation)]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, Section))
-    return section

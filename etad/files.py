@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etad.errors import DataError
+from etad.errors import ConfigError, DataError
 
 
 @contextmanager
@@ -72,6 +72,47 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds something else than a mapping.
+    """
+    import yaml  # slow to import, and most of who writes files reads no YAML
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        # A date such as 2026-13-45.
+        raise ConfigError(f"{path}: holds a value that YAML cannot read ({error})") from None
+    if not isinstance(tree, dict):
+        problem = "is empty; it must hold a mapping" if tree is None else f"must hold a mapping, not {kind(tree)}"
+        raise ConfigError(f"{path}: {problem}")
+    return tree
+
+
+def yaml_value(text: str, source: str) -> Any:
+    """Return the value that ``text`` is in YAML.
+
+    Raises:
+        ConfigError: it is not YAML; the message begins with ``source``.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError(f"{source}: the value is not valid YAML") from None
 
 
 def kind(value: Any) -> str:

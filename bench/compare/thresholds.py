@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
-from bench.records.files import violations
-from etad.errors import ConfigError
+from etad.errors import ConfigError, explained
+from etad.files import read_yaml
 from etad.resources import resource_folder
 
 Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -69,13 +68,6 @@ def load_gates(path: Path | None = None) -> Gates:
 
 def _read(path: Path) -> dict[str, Gate]:
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _File.model_validate(tree).gates
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+        return _File.model_validate(read_yaml(path)).gates
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{path}: {violations(error)[0]}") from None
+        raise ConfigError(f"{path}: {explained(error, _File)[0]}") from None

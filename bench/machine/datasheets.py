@@ -5,7 +5,6 @@ the reason. Peaks are dense (no structured sparsity) and, for half precisions, w
 what torch computes with; the doubled figures of marketing pages are neither.
 """
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -13,7 +12,8 @@ import pydantic
 import yaml
 from pydantic import Field, model_validator
 
-from etad.errors import ConfigError
+from etad.errors import ConfigError, explained, nearest
+from etad.files import read_yaml
 from etad.resources import resource_folder
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -133,8 +133,7 @@ def load_profile(name: str) -> Profile:
     files = _files()
     if name in files:
         return read_profile(files[name])
-    nearest = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), files, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]}?" if nearest else "etad-bench profiles lists them"
+    hint = nearest(name.lower().replace(" ", "_").replace("-", "_"), files, "etad-bench profiles lists them")
     raise ConfigError(f"{name}: no such hardware profile; {hint}")
 
 
@@ -168,17 +167,9 @@ def read_profile(path: Path) -> Profile:
         ConfigError: unreadable, not YAML, an unknown or missing key, a number without a source; one line.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold a mapping, not {type(tree).__name__}")
-    try:
-        profile = Profile.model_validate(tree)
+        profile = Profile.model_validate(read_yaml(path))
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{path}: {explained(error, Profile)[0]}") from None
     if profile.name != path.stem:
         raise ConfigError(f"{path}: its name is {profile.name}; it has to be the file's, {path.stem}")
     return profile
@@ -193,13 +184,3 @@ def dump_profile(profile: Profile) -> str:
 def _files() -> dict[str, Path]:
     folders = (resource_folder("profiles"), LOCAL_FOLDER)
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, Profile.model_fields, n=1, cutoff=0.4)
-        return f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else "")
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
-import yaml
 from pydantic import Field, model_validator
 
-from etad.errors import ConfigError
+from etad.errors import ConfigError, explained
+from etad.files import read_yaml
 from etad.resources import resource_folder
 
 Dataset = Literal["activitynet", "thumos", "hacs"]
@@ -115,6 +115,14 @@ class Figure(_Part):
         if self.average_map_percent is None and not self.map_percent and self.cost is None:
             raise ValueError("holds neither an accuracy nor a cost")
         return self
+
+
+class _File(_Part):
+    """What a file holds."""
+
+    defaults: dict[str, Any] = {}
+    """Fields that its figures share."""
+    figures: list[dict[str, Any]]
 
 
 def load_published(dataset: Dataset | None = None, folder: Path | None = None) -> list[Figure]:
@@ -216,15 +224,10 @@ def _order(figure: Figure) -> tuple[int, float, str]:
 
 def _read(path: Path) -> list[Figure]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("figures"), list) or tree.keys() - {"defaults", "figures"}:
-        raise ConfigError(f"{path}: must hold defaults: (a mapping) and figures: (a list)")
-    defaults: dict[str, Any] = tree.get("defaults") or {}
-    return [_figure(path, number, defaults | row) for number, row in enumerate(tree["figures"], 1)]
+        file = _File.model_validate(read_yaml(path))
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {explained(error, _File)[0]}") from None
+    return [_figure(path, number, file.defaults | row) for number, row in enumerate(file.figures, 1)]
 
 
 def _figure(path: Path, number: int, row: dict[str, Any]) -> Figure:
@@ -234,8 +237,5 @@ def _figure(path: Path, number: int, row: dict[str, Any]) -> Figure:
     try:
         return Figure.model_validate(row)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
         what = f"figure {number} ({row.get('method', 'no method')})"
-        raise ConfigError(f"{path}: {what}: {f'{key}: ' if key else ''}{message}") from None
+        raise ConfigError(f"{path}: {what}: {explained(error, Figure)[0]}") from None

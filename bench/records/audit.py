@@ -11,10 +11,10 @@ from typing import Any, Literal
 import pydantic
 
 from bench.machine.environment import slug
-from bench.records.files import lift, read_tree, violations
+from bench.records.files import lift, read_tree
 from bench.records.record import SCHEMA_VERSION, Record, Tree
 from bench.records.sanity import check
-from etad.errors import DataError
+from etad.errors import DataError, explained
 
 SECTIONS = ("host", "cpu", "memory", "gpus", "torch", "variables", "code", "packages")
 """What an environment has at least."""
@@ -52,7 +52,7 @@ def check_files(files: Iterable[Path]) -> Iterator[list[Finding]]:
         except DataError as error:
             findings = [Finding(file, "problem", str(error).removeprefix(f"{file}: "))]
         except pydantic.ValidationError as error:
-            findings = [Finding(file, "problem", line) for line in violations(error)]
+            findings = [Finding(file, "problem", line) for line in explained(error, Record)]
         else:
             findings = [Finding(file, "problem", line) for line in _problems(file, tree, record)]
             findings += [Finding(file, "note", line) for line in _notes(record)]

@@ -9,7 +9,7 @@ import pydantic
 
 from bench.records.record import SCHEMA_VERSION, Record, Tree
 from bench.records.sanity import check
-from etad.errors import DataError
+from etad.errors import DataError, explained
 from etad.files import write_json
 
 JUDGED = ("stability.", "bound", "target", "verdict")
@@ -63,7 +63,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate(lift(read_tree(path), path))
     except pydantic.ValidationError as error:
-        first, *others = violations(error)
+        first, *others = explained(error, Record)
         more = f" (and {len(others)} more)" if others else ""
         raise DataError(f"{path}: {first}{more}") from None
 
@@ -109,15 +109,6 @@ def lift(tree: Tree, path: Path) -> Tree:
         # The cell id counts the schema version in, so it is made anew.
         tree = {**MIGRATIONS[version - 1](tree), "schema_version": version, "cell_id": ""}
     return tree
-
-
-def violations(error: pydantic.ValidationError) -> list[str]:
-    """Return what does not fit the schema, one line each: the key, and what is wrong with it."""
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        lines.append(f"{f'{key}: ' if key else ''}{item['msg'].removeprefix('Value error, ')}")
-    return lines
 
 
 def json_schema() -> Tree:

@@ -1,6 +1,5 @@
 """From a sweep file to its cells: config, suite and options of each, and what its record will be called."""
 
-import difflib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pydantic
-import yaml
 from pydantic import JsonValue
 
 from bench.cells import KNOBS, Cell, Task, lines_without_effect, overrides_of, why_without_effect
@@ -17,7 +15,8 @@ from bench.records.draft import Asked
 from bench.suites.suite import SUITES, SuiteOptions
 from bench.sweep.file import Choice, Part, SweepFile, combinations
 from etad.config import Config, load_config
-from etad.errors import ConfigError, NothingToDoError
+from etad.errors import ConfigError, NothingToDoError, explained, nearest
+from etad.files import yaml_value
 from etad.variants import settings_without_effect
 
 SEED = "train.seed"
@@ -147,14 +146,12 @@ def _all_cells(
 def _options(where: str, model: type[SuiteOptions], part: Part, chosen: Choice) -> SuiteOptions:
     for option in part.options:
         if option not in model.model_fields:
-            raise ConfigError(f"{where}.options.{option}: unknown key; {_hint(option, model.model_fields)}")
+            raise ConfigError(f"{where}.options.{option}: unknown key; {nearest(option, model.model_fields)}")
     given = {axis: value for axis, value in chosen.items() if axis in model.model_fields}
     try:
         return model.model_validate({**part.options, **given})
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join([where, *map(str, first["loc"])])
-        raise ConfigError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(f"{where}: {explained(error, model)[0]}") from None
 
 
 def _settings(where: str, chosen: Choice, base: Config, options: type[SuiteOptions]) -> Iterator[str]:
@@ -165,9 +162,8 @@ def _settings(where: str, chosen: Choice, base: Config, options: type[SuiteOptio
             yield from _assignments({axis: value})
         elif axis not in options.model_fields:
             valid = (*KNOBS, *options.model_fields)
-            raise ConfigError(
-                f"{where}: {axis} is no axis; {_hint(axis, valid)}, or a setting such as step.snippet_ratio"
-            )
+            hint = nearest(axis, valid, f"there are: {', '.join(valid)}, and settings such as step.snippet_ratio")
+            raise ConfigError(f"{where}: {axis} is no axis; {hint}")
 
 
 def _load(where: str, name: str, assignments: Sequence[str]) -> Config:
@@ -187,7 +183,11 @@ def _assignments(settings: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Return a value as YAML reads it back; words stay bare, as one would type them."""
-    return value if isinstance(value, str) and yaml.safe_load(value) == value else json.dumps(value)
+    try:
+        bare = isinstance(value, str) and yaml_value(value, "") == value
+    except ConfigError:
+        bare = False
+    return str(value) if bare else json.dumps(value)
 
 
 def _command(suite: str, arguments: Sequence[str], name: str, assignments: Sequence[str]) -> str:
@@ -199,8 +199,3 @@ def _without_effect(chosen: Choice, config: Config, task: Task) -> Iterator[str]
     by_setting = {setting: knob for knob, setting in KNOBS.items()}
     knobs = [by_setting.get(axis, axis) for axis in chosen]
     return lines_without_effect(why_without_effect(config.resolved(), task), knobs)
-
-
-def _hint(key: str, valid: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.4)
-    return f"did you mean {nearest[0]}?" if nearest else f"valid here: {', '.join(valid)}"

@@ -10,7 +10,6 @@ An axis is one of
 - an option of the suite: ``hardware``.
 """
 
-import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field, JsonValue
 
-from etad.config import Positive, PositiveFloat, Section, read_chain
-from etad.errors import ConfigError
+from etad.config import Positive, PositiveFloat, Section, find_shipped, read_chain
+from etad.errors import ConfigError, explained, nearest
 from etad.resources import resource_folder
 
 Seeds = Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(min_length=1)]
@@ -95,7 +94,7 @@ def load_sweep(name: str | Path) -> SweepFile:
     try:
         return SweepFile.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{name}: {_explain(error)}") from None
+        raise ConfigError(f"{name}: {explained(error, SweepFile)[0]}") from None
 
 
 def find_sweep(name: str | Path) -> Path:
@@ -104,14 +103,7 @@ def find_sweep(name: str | Path) -> Path:
     Raises:
         ConfigError: there is neither; the message names the nearest shipped one, or all of them.
     """
-    shipped = resource_folder("configs") / "sweeps"
-    for candidate in (Path(name), shipped / str(name), shipped / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    names = [path.stem for path in sorted(shipped.glob("*.yaml"))]
-    nearest = difflib.get_close_matches(Path(name).stem, names, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"shipped sweeps: {', '.join(names)}"
-    raise ConfigError(f"{name}: no such sweep file; {hint}")
+    return find_shipped(name, resource_folder("configs") / "sweeps", "sweep")
 
 
 def combinations(sweep: SweepFile, parts: Sequence[str] = ()) -> Iterator[Combination]:
@@ -127,7 +119,7 @@ def combinations(sweep: SweepFile, parts: Sequence[str] = ()) -> Iterator[Combin
     present = {name: part for name, part in sweep.parts.items() if part is not None}
     for name in parts:
         if name not in present:
-            raise ConfigError(f"--part {name}: {sweep.name} has no such part; {_nearest(name, present)}")
+            raise ConfigError(f"--part {name}: {sweep.name} has no such part; {nearest(name, present)}")
     for name, part in present.items():
         if parts and name not in parts:
             continue
@@ -135,9 +127,8 @@ def combinations(sweep: SweepFile, parts: Sequence[str] = ()) -> Iterator[Combin
         for excluded in part.exclude:
             for axis in excluded:
                 if axis not in axes:
-                    raise ConfigError(
-                        f"{sweep.name}: parts.{name}.exclude: {axis} is no axis of this part; {_nearest(axis, axes)}"
-                    )
+                    where = f"{sweep.name}: parts.{name}.exclude"
+                    raise ConfigError(f"{where}: {axis} is no axis of this part; {nearest(axis, sorted(axes))}")
         for chosen in (*_product(part), *part.include):
             if not any(_agrees(chosen, excluded) for excluded in part.exclude):
                 yield Combination(name, chosen)
@@ -154,25 +145,3 @@ def _agrees(chosen: Choice, excluded: Mapping[str, Any]) -> bool:
         axis in chosen and chosen[axis] in (value if isinstance(value, list) else [value])
         for axis, value in excluded.items()
     )
-
-
-def _nearest(key: str, valid: Any) -> str:
-    nearest = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.4)
-    return f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(sorted(valid)) or 'none'}"
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    # A misspelt key comes before the one that is then missing.
-    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        section = Part if len(location) > 2 else SweepFile
-        return f"{key}: unknown key; {_nearest(location[-1], section.model_fields)}"
-    if first["type"] == "model_type":
-        return f"{key}: must be a mapping, not {first['input']!r}"
-    if first["type"] == "too_short":
-        return f"{key}: is empty; give at least one value, or remove it"
-    if first["type"] == "missing":
-        return f"{key}: is missing"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -4,7 +4,6 @@ The jobs write the records themselves, into a store on a file system that all no
 when the process that waits for them is gone. A job that Slurm itself ends is noticed where its accounting (sacct) runs.
 """
 
-import difflib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.machine.environment import Environment, collect_environment
 from bench.machine.processes import Outcome
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.sweep.cells import SweepCell
 from bench.sweep.run import Done, Listener, failed, run_one
-from etad.errors import ConfigError
+from etad.errors import ConfigError, nearest
+from etad.files import yaml_value
 
 SPARE_MIN = 5
 """Minutes that a job gets on top of its cell's timeout, to start and to write its record."""
@@ -54,9 +52,7 @@ class SlurmJobs:
         valid = [*self._executor._typed_parameters(), *submitit.SlurmExecutor._valid_parameters()]
         for key in given:
             if key not in valid:
-                nearest = difflib.get_close_matches(key, valid, n=1)
-                hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(sorted(valid))}"
-                raise ConfigError(f"--slurm {key}: unknown; {hint}")
+                raise ConfigError(f"--slurm {key}: unknown; {nearest(key, sorted(valid))}")
         self._executor.update_parameters(name="etad-bench", **{f"slurm_{key}": value for key, value in given.items()})
         self._own_time = "time" in given or "timeout_min" in given
 
@@ -135,5 +131,5 @@ def _parsed(parameters: Sequence[str]) -> Mapping[str, Any]:
         key, equals, value = parameter.partition("=")
         if not (key and equals):
             raise ConfigError(f"--slurm {parameter}: write it as KEY=VALUE, e.g. partition=gpu")
-        parsed[key.replace("-", "_")] = yaml.safe_load(value)
+        parsed[key.replace("-", "_")] = yaml_value(value, f"--slurm {parameter}")
     return parsed

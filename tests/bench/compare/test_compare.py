@@ -274,10 +274,10 @@ def test_a_file_of_gates_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gates: {step_s: {beter: lower}}", r"gates\.step_s\.beter: Extra inputs"),
+        ("gates: {step_s: {beter: lower}}", r"gates\.step_s\.beter: unknown key; did you mean better\?"),
         ("gates: {step_s: {significance: 2}}", "less than 1"),
         ("gates: [", "line 1: not valid YAML"),
-        ("", "valid dictionary"),
+        ("", "is empty; it must hold a mapping"),
     ],
 )
 def test_damaged_gates_are_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -111,6 +111,14 @@ parts: {a: {suite: memory, options: {what: infer}, grid: {hardware: [null, h100_
     assert "--hardware h100_sxm_80g --inference" in named.cell.command
 
 
+def test_words_that_are_no_yaml_stay_words(tmp_path: Path, environment: Environment) -> None:
+    (tmp_path / "x.yaml").write_text(
+        "{config: quickstart, settings: {data.pattern: '{id', name: '1'}, parts: {a: {suite: memory}}}"
+    )
+    (cell,) = sweep_cells(load_sweep(tmp_path / "x.yaml"), environment)
+    assert (cell.cell.config.data.pattern, cell.cell.config.name) == ("{id", "1")
+
+
 def test_a_child_changes_adds_and_removes_parts(tmp_path: Path, environment: Environment) -> None:
     (tmp_path / "parent.yaml").write_text(
         "{name: old, config: quickstart, workers: 2, parts: {a: {suite: accuracy}, b: {suite: accuracy, seeds: [1]}}}"
@@ -140,7 +148,8 @@ def test_what_has_no_effect_is_told(tmp_path: Path, environment: Environment) ->
         ("{config: quickstart, parts: {a: {suite: memory, grid: {ratio: []}}}}", "parts.a.grid.ratio: is empty"),
         ("{config: quickstart, parts: {a: {suite: memory, grid: [1]}}}", "parts.a.grid: "),
         ("{config: quickstart, parts: {a: 5}}", "parts.a: must be a mapping, not 5"),
-        ("{config: quickstart, seeds: 0, parts: {a: {suite: memory}}}", "seeds"),
+        ("{config: quickstart, seeds: 0, parts: {a: {suite: memory}}}", "seeds: must be greater than or equal to 1"),
+        ("{config: quickstart, seeds: x, parts: {}}", "seeds: must be a whole number or a list, not 'x'"),
         ("{config: quickstart, parts: {a: {suite: speed}}}", "speed is no suite; choose one of memory"),
         (
             "{config: quickstart, parts: {a: {suite: memory, grid: {ration: [1]}}}}",

@@ -1,0 +1,73 @@
+"""Explanations of a mistake: the user's key and words, never a validator's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import pytest
+from pydantic import Field
+
+from etad.errors import explained, nearest
+
+
+class Inner(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    size: int = 1
+    names: Annotated[tuple[str, ...], Field(min_length=1)] = ("a",)
+
+
+class Outer(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    inner: Inner | None = None
+    by_name: Mapping[str, Inner] = {}
+    several: Annotated[int, Field(ge=1)] | tuple[int, ...] = 1
+    either: int | Annotated[float, Field(allow_inf_nan=False)] = 1
+    file: tuple[str, ...] | Path = ()
+    needed: str
+
+
+@pytest.mark.parametrize(
+    ("tree", "lines"),
+    [
+        ({}, ["needed: is missing"]),
+        ({"neded": "x"}, ["neded: unknown key; did you mean needed?", "needed: is missing"]),
+        ({"inner": {"siz": 2}}, ["inner.siz: unknown key; did you mean size?"]),
+        ({"inner": {"zzz": 2}}, ["inner.zzz: unknown key; valid keys here: size, names"]),
+        ({"inner": 3}, ["inner: must be a mapping, not 3"]),
+        ({"inner": {"names": []}}, ["inner.names: is empty; give at least one value"]),
+        ({"by_name": {"x": {"size": None}}}, ["by_name.x.size: must be a whole number, not null"]),
+        ({"by_name": {3: {}}}, ["by_name.3: must be text, not 3"]),
+        ({"several": "x"}, ["several: must be a whole number or a list, not 'x'"]),
+        ({"several": 0}, ["several: must be greater than or equal to 1"]),
+        ({"several": [1, "x"]}, ["several.1: must be a whole number, not 'x'"]),
+        (
+            {"either": "x", "several": {}},
+            ["several: must be a whole number or a list, not {}", "either: must be a number, not 'x'"],
+        ),
+        ({"either": float("inf")}, ["either: must be a finite number"]),
+        ({"file": 3}, ["file: must be a list or a path, not 3"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_users_key(tree: dict[str, Any], lines: list[str]) -> None:
+    given = {"needed": "x"} if tree and "neded" not in tree else {}
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Outer.model_validate(given | tree)
+    assert explained(caught.value, Outer) == lines
+
+
+def test_a_long_value_is_cut() -> None:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Outer.model_validate({"needed": ["x" * 1000]})
+    (line,) = explained(caught.value, Outer)
+    assert line.startswith("needed: must be text, not ['xxx")
+    assert len(line) < 100
+
+
+def test_the_nearest_name() -> None:
+    assert nearest("chnk", ["chunk", "batch"]) == "did you mean chunk?"
+    assert nearest("zzz", ["chunk", "batch"]) == "there are: chunk, batch"
+    assert nearest("zzz", []) == "there are: none"
+    assert nearest("zzz", ["chunk"], "none is near") == "none is near"
