@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from etad.config import Config, load_config
+from etad.config import Config, parse_config, read_config, with_assignments
 from etad.errors import ConfigError
 from etad.variants import settings_without_effect, with_variant
 
@@ -76,16 +76,17 @@ def make_cells(
     Raises:
         ConfigError: a value that is not allowed, or that contradicts another; the message names the option.
     """
-    base = load_config(name, assignments)
+    tree = with_assignments(read_config(name), assignments)
+    base = parse_config(tree, name)
     lists = {option: split(option, text) for option, text in knobs.items() if text is not None}
     for option, values in lists.items():
         for value in values:
-            _check(option, value, name, assignments, base)
+            _check(option, value, name, tree, base)
     cells = []
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         overrides = [text for option, value in chosen.items() for text in overrides_of(option, value, base)]
-        config = load_config(name, (*assignments, *overrides))
+        config = parse_config(with_assignments(tree, overrides), name)
         _check_chunk(config)
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
@@ -128,9 +129,9 @@ def overrides_of(option: str, value: str, base: Config) -> list[str]:
     return overrides
 
 
-def _check(option: str, value: str, name: str, assignments: Sequence[str], base: Config) -> None:
+def _check(option: str, value: str, name: str, tree: Mapping[str, Any], base: Config) -> None:
     try:
-        load_config(name, (*assignments, *overrides_of(option, value, base)))
+        parse_config(with_assignments(tree, overrides_of(option, value, base)), name)
     except ConfigError as error:
         problem = str(error).split("; ")[0].removeprefix(f"{name}: {KNOBS[option]}: ")
         raise ConfigError(f"--{option} {value}: {problem}") from None

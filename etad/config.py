@@ -314,10 +314,19 @@ def load_config(name: str | Path, assignments: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: file missing or not a mapping, unknown key, wrong type, ``extends:`` loop, malformed assignment.
     """
+    return parse_config(with_assignments(read_config(name), assignments), source=str(name))
+
+
+def read_config(name: str | Path) -> dict[str, Any]:
+    """Return a config file as a plain mapping, merged over its ``extends:`` chain; it is not checked yet.
+
+    Raises:
+        ConfigError: a file is missing or not a mapping, or the chain is a loop.
+    """
     path = find_config(name)
     tree = read_chain(path, find_config)
     tree.setdefault("name", path.stem)
-    return parse_config(with_assignments(tree, assignments), source=str(name))
+    return tree
 
 
 def with_assignments(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bench.machine.environment import Environment
 from bench.records.draft import Asked
 from bench.suites.suite import SUITES, SuiteOptions
 from bench.sweep.file import Choice, Part, SweepFile, combinations
-from etad.config import Config, load_config
+from etad.config import Config, parse_config, read_config, with_assignments
 from etad.errors import ConfigError, NothingToDoError, explained, nearest
 from etad.files import yaml_value
 from etad.variants import settings_without_effect
@@ -105,6 +105,7 @@ def shard(cells: Sequence[SweepCell], text: str) -> list[SweepCell]:
 def _all_cells(
     sweep: SweepFile, environment: Environment, assignments: Sequence[str], parts: Sequence[str]
 ) -> Iterator[SweepCell]:
+    trees: dict[str, Mapping[str, Any]] = {}
     for combination in combinations(sweep, parts):
         part = sweep.parts[combination.part]
         assert part is not None
@@ -115,14 +116,17 @@ def _all_cells(
         options = _options(where, suite.options, part, combination.chosen)
         name = part.config or sweep.config
         fixed = [*_assignments({**sweep.settings, **part.settings}), *assignments]
-        base = load_config(name, fixed)
+        if name not in trees:
+            trees[name] = read_config(name)
+        tree = with_assignments(trees[name], fixed)
+        base = parse_config(tree, name)
         settings = list(_settings(where, combination.chosen, base, suite.options))
         seeds = part.seeds or sweep.seeds
         for seed in _seeds(seeds, base):
             # A single seed of the experiment's own needs no mention.
             seeded = {} if seeds == 1 else {SEED: seed}
             own = [*settings, *_assignments(seeded)]
-            config = _load(where, name, [*fixed, *own])
+            config = _parsed(where, name, tree, own)
             yield SweepCell(
                 chosen={combination.part: {**combination.chosen, **seeded}},
                 suite=part.suite,
@@ -166,9 +170,9 @@ def _settings(where: str, chosen: Choice, base: Config, options: type[SuiteOptio
             raise ConfigError(f"{where}: {axis} is no axis; {hint}")
 
 
-def _load(where: str, name: str, assignments: Sequence[str]) -> Config:
+def _parsed(where: str, name: str, tree: Mapping[str, Any], assignments: Sequence[str]) -> Config:
     try:
-        return load_config(name, assignments)
+        return parse_config(with_assignments(tree, assignments), name)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
