@@ -16,6 +16,7 @@ from bench.machine.datasheets import (
     list_profiles,
     load_profile,
 )
+from bench.report.terminal.tables import grid
 from etad.errors import DataError
 from etad.files import write_text
 
@@ -90,7 +91,5 @@ def _table(known: list[Profile]) -> str:
                 f"{profile.power_w:g}",
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
     foot = "Nominal memory; programs get less. Peaks: dense, FP32 accumulation. Sources: etad-bench profiles NAME."
-    return "\n".join([*("  ".join(row) for row in aligned), foot])
+    return grid(rows, "table", [foot], to_the_right=range(1, len(header)))

@@ -6,7 +6,8 @@ from typing import Literal
 import click
 
 from bench.cli.options import emit
-from bench.published.figures import DATASETS, Dataset, format_figures, load_published
+from bench.published.figures import DATASETS, Dataset, load_published
+from bench.report.terminal.published import format_figures
 
 
 @click.command()

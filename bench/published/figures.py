@@ -5,9 +5,6 @@ Nothing here was measured by us, and accuracies compare only under the same clas
 three external classifiers give 39.86, 41.85 and 42.90 average mAP.
 """
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -160,27 +157,6 @@ def find_reproducible(config: str, figures: Sequence[Figure] | None = None) -> F
     return found[0] if found else None
 
 
-def format_figures(figures: Sequence[Figure], form: Literal["table", "json", "csv", "md"]) -> str:
-    """Return the figures as aligned text, JSON (every field), CSV or a Markdown table."""
-    if form == "json":
-        return json.dumps([figure.model_dump(mode="json") for figure in figures], indent=1, ensure_ascii=False)
-    thresholds = sorted({threshold for figure in figures for threshold in figure.tiou})
-    header = ["dataset", "method", "input", "end to end", "classifier", *(f"mAP@{value:g}" for value in thresholds)]
-    header += ["average mAP", "cost", "mark", "source"]
-    rows = [_cells(figure, thresholds) for figure in figures]
-    if form == "csv":
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([["kind", *header], *(["published", *row] for row in rows)])
-        return stream.getvalue().rstrip("\n")
-    title = "Published figures, not measured by us. mAP in percent."
-    if form == "md":
-        grid = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-        return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in grid)])
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows])
-    return "\n".join([title, *("  ".join(row).rstrip() for row in padded)])
-
-
 def describe_cost(cost: Cost | None) -> str:
     """Return a cost as one line; empty where nothing is stated."""
     if cost is None:
@@ -198,23 +174,6 @@ def describe_cost(cost: Cost | None) -> str:
         cost.statement or "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _cells(figure: Figure, thresholds: Sequence[float]) -> list[str]:
-    at = dict(zip(figure.tiou, figure.map_percent, strict=True))
-    average = figure.average_map_percent
-    return [
-        figure.dataset or "",
-        figure.method,
-        figure.input,
-        {True: "yes", False: "no", None: ""}[figure.end_to_end],
-        figure.classifier or "",
-        *(f"{at[threshold]:.2f}" if threshold in at else "" for threshold in thresholds),
-        "" if average is None else f"{average:.2f}",
-        describe_cost(figure.cost),
-        ", ".join(figure.marks),
-        figure.source + (f" ({figure.note})" if figure.note else ""),
-    ]
 
 
 def _order(figure: Figure) -> tuple[int, float, str]:

@@ -15,6 +15,7 @@ from bench.published.figures import Figure, describe_cost
 from bench.published.reproduction import Verdict, judge
 from bench.records.frame import to_pandas
 from bench.records.record import Record
+from bench.report.terminal.tables import grid
 from etad.files import replace_atomically
 
 RATIO = "config.step.snippet_ratio"
@@ -70,33 +71,29 @@ def as_markdown(records: Sequence[Record]) -> str:
     table, judged = over_seeds(records), verdicts(records)
     names = [column.removesuffix("_mean") for column in map(str, table) if column.endswith("_mean")]
     titles = ["average mAP" if name == "average_mAP" else f"mAP@{_threshold(name):g}" for name in names]
-    lines = [
-        f"| snippet ratio | {' | '.join(titles)} | seeds | training (s) | epoch (s) |",
-        f"|{'---|' * (len(names) + 4)}",
-    ]
+    lines = [["snippet ratio", *titles, "seeds", "training (s)", "epoch (s)"]]
     rows = table.to_dict("records")
     for row in rows:
         cells = [_mean_and_spread(row[f"{name}_mean"], row[f"{name}_spread"]) for name in names]
         times = [_or_dash(row["train_s"], ".0f"), _or_dash(row["epoch_s"], ".1f")]
-        lines.append(_line([f"{row['snippet_ratio']:g}", *cells, f"{row['seeds']:g}", *times]))
+        lines.append([f"{row['snippet_ratio']:g}", *cells, f"{row['seeds']:g}", *times])
     figure = next((verdict.figure for verdict in judged.values() if verdict.figure is not None), None)
+    notes = []
     if figure is not None:
         published = [_published(figure, name) for name in names]
-        lines.append(_line(["published", *(_or_dash(value, ".2f") for value in published), "-", "-", "-"]))
+        lines.append(["published", *(_or_dash(value, ".2f") for value in published), "-", "-", "-"])
         for row in rows:
             differences = [
                 float("nan") if value is None else row[f"{name}_mean"] - value
                 for name, value in zip(names, published, strict=True)
             ]
             title = "difference" if len(rows) == 1 else f"difference at {row['snippet_ratio']:g}"
-            lines.append(_line([title, *(_or_dash(value, "+.2f") for value in differences), "-", "-", "-"]))
+            lines.append([title, *(_or_dash(value, "+.2f") for value in differences), "-", "-", "-"])
         cost = describe_cost(figure.cost)
-        lines += ["", f"- published: {figure.method}, {figure.input}: {figure.source}{f'; {cost}' if cost else ''}"]
-    else:
-        lines.append("")
+        notes.append(f"published: {figure.method}, {figure.input}: {figure.source}{f'; {cost}' if cost else ''}")
     for ratio, verdict in judged.items():
-        lines.append(f"- {verdict}" if len(judged) == 1 else f"- snippet ratio {ratio:g}: {verdict}")
-    return "\n".join(lines)
+        notes.append(str(verdict) if len(judged) == 1 else f"snippet ratio {ratio:g}: {verdict}")
+    return grid(lines, "md", notes)
 
 
 def plot_over_ratio(records: Sequence[Record], target: Path) -> None:
@@ -130,10 +127,6 @@ def _published(figure: Figure, name: str) -> float | None:
     if name == "average_mAP":
         return figure.average_map_percent
     return dict(zip(figure.tiou, figure.map_percent, strict=True)).get(_threshold(name))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _mean_and_spread(mean: float, spread: float) -> str:

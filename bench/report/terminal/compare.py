@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from bench.compare.compare import Compared
 from bench.compare.verdicts import RECORD, Comparison, Verdict
-from bench.report.terminal.tables import align
+from bench.report.terminal.tables import grid
 from bench.units import format_bytes
 
 Form = Literal["table", "md", "json"]
@@ -92,16 +92,14 @@ def _junit_tag(verdict: Verdict, failing: Sequence[str]) -> str:
 
 
 def _table(compared: Compared, shown: Sequence[Comparison]) -> str:
-    rows = [HEADER, *map(_row, shown)]
-    lines = align(rows) if shown else []
-    return "\n".join([*lines, *compared.notes, summary(compared)])
+    notes = [*compared.notes, summary(compared)]
+    return grid([HEADER, *map(_row, shown)], "table", notes) if shown else "\n".join(notes)
 
 
 def _markdown(compared: Compared, shown: Sequence[Comparison]) -> str:
     lines = [f"**{summary(compared)}**"]
     if shown:
-        lines += ["", *(_markdown_line(row) for row in (HEADER, ("---",) * len(HEADER)))]
-        lines += [_markdown_line(_row(comparison)) for comparison in shown[:MOST_MARKDOWN_ROWS]]
+        lines += ["", grid([HEADER, *map(_row, shown[:MOST_MARKDOWN_ROWS])], "md")]
     if len(shown) > MOST_MARKDOWN_ROWS:
         lines += ["", f"and {len(shown) - MOST_MARKDOWN_ROWS} more"]
     if compared.notes:
@@ -112,10 +110,6 @@ def _markdown(compared: Compared, shown: Sequence[Comparison]) -> str:
 def _size(comparison: Comparison) -> float:
     """Return how large a change is, the same for a ratio and its inverse; 0 where there is none."""
     return abs(math.log(comparison.ratio)) if comparison.ratio and comparison.ratio > 0 else 0.0
-
-
-def _markdown_line(row: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from bench.report.reading import fits, setting
 from bench.report.terminal.tables import (
     Column,
     Format,
-    align,
     format_records,
     format_value,
+    grid,
     metric_column,
     warnings_and_failures,
 )
@@ -81,7 +81,7 @@ def _report(record: Record) -> Iterator[str]:
     if not record.metrics:
         return
     yield ""
-    yield from align(list(_peaks(record)))
+    yield grid(_peaks(record), "table")
     yield ""
     for name, title in (
         ("process_peak_bytes", "process"),

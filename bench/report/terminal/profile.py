@@ -1,7 +1,7 @@
 """A profile for a person: the operators that cost the time, the phases, and how long the GPU waits."""
 
 from bench.records.record import Metric, Record
-from bench.report.terminal.tables import Format, align, format_records, format_value, metric_column
+from bench.report.terminal.tables import Format, format_records, format_value, grid, metric_column
 
 OPERATOR, SELF_TIME = "operator.", ".self_time_s"
 SLOWED = "the profiler slows a step down; etad-bench throughput measures it"
@@ -27,14 +27,9 @@ def format_profile(record: Record, top: int, form: Format) -> str:
     # Detection has no phases.
     tables = [rows, *([phases] if record.phases else [])]
     if form == "md":
-        return "\n\n".join([*map(_markdown, tables), *notes])
-    return "\n".join(line for table in tables for line in (*align(table), "")) + "\n".join(["", *notes])
+        return "\n\n".join([*(grid(table, "md") for table in tables), *notes])
+    return "\n".join([*(f"{grid(table, 'table')}\n" for table in tables), *notes])
 
 
 def _idle(metric: Metric) -> str:
     return f"not known: {metric.reason}" if metric.value is None else f"{metric.value:.1%} of the step"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    header, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body))

@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from bench.records.record import Record
-from bench.report.terminal.tables import align
+from bench.report.terminal.tables import grid
 from bench.timing_statistics import CONFIDENCE, Floats
 from etad.errors import ConfigError
 from etad.files import replace_atomically
@@ -153,7 +153,7 @@ def format_comparisons(records: Sequence[Record]) -> str:
         return ""
     header = ["", "setting", "against", "average mAP [points]", "95 % interval", "it is"]
     note = "difference of means over seeds, Welch's interval; with few seeds it is wide"
-    return "\n".join([*align([header, *lines]), note])
+    return grid([header, *lines], "table", [note])
 
 
 def plot_study(records: Sequence[Record], target: Path) -> None:

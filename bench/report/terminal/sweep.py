@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from bench.records.record import Metric, Record
 from bench.report.reading import fits
-from bench.report.terminal.tables import align, format_value
+from bench.report.terminal.tables import format_value, grid
 from bench.sweep.cells import SEED, SweepCell
 from bench.sweep.estimate import Estimate
 from bench.units import MIB, format_seconds
@@ -115,9 +115,7 @@ def format_estimates(expected: Sequence[Estimate], predicted_for: str, form: For
         "time: median over records of the same cell with any seed",
         f"{len(times)} cells without a record: {total}{unknown}",
     ]
-    if form == "md":
-        return "\n".join([*_markdown(lines), "", *(f"- {note}" for note in notes)])
-    return "\n".join([*align(lines), *notes])
+    return grid(lines, "md" if form == "md" else "table", notes)
 
 
 def _line(estimate: Estimate) -> list[str]:
@@ -178,18 +176,11 @@ def part_frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(frame).dropna(axis="columns", how="all")
 
 
-def _part_table(title: str, rows: Sequence[Row], form: Format) -> str:
-    lines = _text_rows(rows)
-    notes = list(dict.fromkeys(record.failure.message for _, record in rows if record.failure))
+def _part_table(title: str, rows: Sequence[Row], form: Literal["table", "md"]) -> str:
+    table = grid(_text_rows(rows), form, dict.fromkeys(record.failure.message for _, record in rows if record.failure))
     if form == "md":
-        below = ["", *(f"- {note}" for note in notes)] if notes else []
-        return "\n".join([f"**{title}**", "", *_markdown(lines), *below])
-    return "\n".join([title, *(f"  {line}" for line in (*align(lines), *notes))])
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
-    header, *body = ["| " + " | ".join(line) + " |" for line in lines]
-    return [header, "|" + " --- |" * len(lines[0]), *body]
+        return f"**{title}**\n\n{table}"
+    return "\n".join([title, *(f"  {line}" for line in table.splitlines())])
 
 
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[str, str], ...], list[Record]]:

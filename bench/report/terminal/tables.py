@@ -1,4 +1,7 @@
-"""Records as a table, JSON, JSON lines, CSV or Markdown; every command that reports records prints through here.
+"""Tables as aligned text, Markdown or CSV, and records as one of these, JSON or JSON lines.
+
+Every command that prints a table prints it through :func:`grid`, every one that reports records through
+:func:`format_records`.
 
 JSON and JSON lines hold the whole records. The other three show columns of them: a table and Markdown for people, in
 readable units, CSV with the raw numbers and the bounds of every interval.
@@ -7,7 +10,7 @@ readable units, CSV with the raw numbers and the bounds of every interval.
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +19,8 @@ from bench.units import MIB
 
 Format = Literal["table", "json", "jsonl", "csv", "md"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+Grid = Literal["table", "csv", "md"]
+"""The formats that show a grid of rows and columns."""
 
 Value = Metric | str | int | float | None
 
@@ -66,7 +71,7 @@ def format_records(
     if form == "jsonl":
         return "\n".join(json.dumps(record.to_tree()) for record in records)
     if form == "csv":
-        return _csv(records, columns)
+        return grid(_raw_rows(records, columns), form)
     shown = [(column, [column.of(record) for record in records]) for column in columns]
     header = [column.title + _unit_of(values) for column, values in shown]
     rows = [[format_value(values[number]) for _, values in shown] for number in range(len(records))]
@@ -76,11 +81,7 @@ def format_records(
         for value in values
         if isinstance(value, Metric) and value.value is None
     )
-    below = [*notes, *reasons]
-    if form == "md":
-        lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-        return "\n".join([*lines, *(["", *(f"- {note}" for note in below)] if below else [])])
-    return "\n".join([*align([header, *rows]), *below])
+    return grid([header, *rows], form, [*notes, *reasons])
 
 
 def warnings_and_failures(records: Sequence[Record]) -> Iterator[str]:
@@ -89,17 +90,40 @@ def warnings_and_failures(records: Sequence[Record]) -> Iterator[str]:
     yield from dict.fromkeys(record.failure.message for record in records if record.failure)
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines: columns of text to the left, of numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = [all(_is_number(row[column]) for row in rows[1:]) for column in range(len(widths))]
-    return [
+def grid(
+    rows: Iterable[Sequence[str | int | float | None]],
+    form: Grid,
+    notes: Iterable[str] = (),
+    to_the_right: Collection[int] | None = None,
+) -> str:
+    """Return rows as text, without a newline at its end.
+
+    Args:
+        rows: the titles, then the values; texts, but for CSV, which has raw numbers and leaves None empty.
+        form: see :data:`Grid`.
+        notes: lines below it; CSV has none.
+        to_the_right: columns of aligned text that end at the right. None: those that hold numbers only.
+    """
+    if form == "csv":
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+        return stream.getvalue().removesuffix("\n")
+    header, *body = [[str(cell) for cell in row] for row in rows]
+    if form == "md":
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *body)]
+        below = [f"- {note}" for note in notes]
+        return "\n".join([*(f"| {' | '.join(row)} |" for row in escaped), *(["", *below] if below else [])])
+    if to_the_right is None:
+        to_the_right = [at for at in range(len(header)) if all(_is_number(row[at]) for row in body)]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    lines = [
         "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric, strict=True)
+            cell.rjust(width) if at in to_the_right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in rows
+        for row in (header, *body)
     ]
+    return "\n".join([*lines, *notes])
 
 
 def format_value(value: Value) -> str:
@@ -130,7 +154,8 @@ def _is_number(text: str) -> bool:
     return text == "-" or text.replace("..", "").replace(".", "").replace("-", "").isdigit()
 
 
-def _csv(records: Sequence[Record], columns: Sequence[Column]) -> str:
+def _raw_rows(records: Sequence[Record], columns: Sequence[Column]) -> list[Sequence[str | int | float | None]]:
+    """Return titles and raw numbers, with a column for each bound of an interval."""
     header: list[str] = []
     cells: list[list[str | int | float | None]] = []
     for column in columns:
@@ -145,7 +170,4 @@ def _csv(records: Sequence[Record], columns: Sequence[Column]) -> str:
             if any(number is not None for number in bounds):
                 header.append(f"{title}_{bound}")
                 cells.append(bounds)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *zip(*cells, strict=True)])
-    return text.getvalue().removesuffix("\n")
+    return [header, *zip(*cells, strict=True)]

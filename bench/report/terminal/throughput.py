@@ -11,8 +11,8 @@ from bench.report.terminal.tables import (
     Column,
     Format,
     Value,
-    align,
     format_records,
+    grid,
     metric_column,
     warnings_and_failures,
 )
@@ -71,7 +71,7 @@ def _report(record: Record) -> Iterator[str]:
     if not record.metrics:
         return
     yield ""
-    yield from align(list(_phases(record)))
+    yield grid(_phases(record), "table")
     yield ""
     step, warm = record.metrics["step_s"], record.metrics["warmup_rounds"]
     yield f"{'step':12} {_seconds(step)}; {len(step.samples)} rounds after {warm.value} of warm-up"

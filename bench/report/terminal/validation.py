@@ -1,7 +1,5 @@
 """Predicted against measured, for a person: every cell's peaks with their signed errors, then phase by phase."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,7 +8,7 @@ from typing import Literal
 from bench.compare.prediction_errors import ALLOWED_RATIO, Difference, Pair
 from bench.records.record import Record
 from bench.report.reading import setting
-from bench.report.terminal.tables import align
+from bench.report.terminal.tables import grid
 from bench.units import MIB
 
 Form = Literal["table", "json", "csv"]
@@ -30,16 +28,11 @@ def format_validation(found: Sequence[Pair], failed: Sequence[Record], form: For
         return json.dumps([_tree(pair) for pair in found], indent=1)
     shown = [(pair, difference) for pair in found for difference in pair.differences()]
     if form == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         names = ["predicted_bytes", "high_bytes", "measured_bytes", "error_ratio"]
-        writer.writerow([*KNOBS, "where", "step", "level", *names])
-        writer.writerows(
-            [*_knobs(pair), d.where, d.step, d.level, *(getattr(d, name) for name in names)] for pair, d in shown
-        )
-        return text.getvalue().removesuffix("\n")
+        raw = [[*_knobs(pair), d.where, d.step, d.level, *(getattr(d, name) for name in names)] for pair, d in shown]
+        return grid([[*KNOBS, "where", "step", "level", *names], *raw], form)
     rows = [HEADER, *(_row(pair, d) for pair, d in shown if d.level in ALLOWED_RATIO)]
-    return "\n".join([*align(rows), *_notes(found, failed)])
+    return grid(rows, form, _notes(found, failed))
 
 
 def _notes(found: Sequence[Pair], failed: Sequence[Record]) -> Iterator[str]:

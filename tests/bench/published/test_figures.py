@@ -15,9 +15,9 @@ from bench.published.figures import (
     Figure,
     describe_cost,
     find_reproducible,
-    format_figures,
     load_published,
 )
+from bench.report.terminal.published import format_figures
 from etad.config import load_config
 from etad.errors import ConfigError
 

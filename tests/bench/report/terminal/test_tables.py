@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.records.record import Metric, Record
-from bench.report.terminal.tables import Column, Format, align, format_records, format_value, metric_column
+from bench.report.terminal.tables import Column, Format, format_records, format_value, grid, metric_column
 from bench.units import MIB, format_bytes
 
 
@@ -76,7 +76,14 @@ def test_no_records_are_no_error(form: Format) -> None:
 
 
 def test_words_go_left_and_numbers_right() -> None:
-    assert align([["name", "n"], ["a", "10"], ["bcd", "-"]]) == ["name   n", "a     10", "bcd    -"]
+    rows = [["name", "n"], ["a", "10"], ["bcd", "-"]]
+    assert grid(rows, "table", ["a note"]).splitlines() == ["name   n", "a     10", "bcd    -", "a note"]
+    assert grid(rows, "table", to_the_right=()).splitlines() == ["name  n", "a     10", "bcd   -"]
+
+
+def test_a_bar_does_not_end_a_cell_of_markdown_and_csv_has_raw_values() -> None:
+    assert grid([["a|b", "n"]], "md", ["x|y"]).splitlines() == ["| a\\|b | n |", "| --- | --- |", "", "- x|y"]
+    assert grid([["a", "b,c"], [None, 1.5]], "csv", ["not shown"]) == 'a,"b,c"\n,1.5'
 
 
 @pytest.mark.parametrize(
