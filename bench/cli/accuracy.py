@@ -59,12 +59,16 @@ def accuracy(
     reproduced, not reproduced, or not comparable and why.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.report.terminal.accuracy import as_json, as_markdown, plot_over_ratio
+    from bench.report.plots.canvas import check_target
+    from bench.report.plots.scores import plot_over_ratio
+    from bench.report.terminal.accuracy import as_json, as_markdown
     from bench.suites.accuracy import Entry, check_parts
     from bench.suites.suite import Accuracy, AccuracyOptions
 
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
+    if plot is not None:
+        check_target("--plot", plot)
     options = AccuracyOptions(device=device, from_checkpoint=from_checkpoint, predictions=predictions)
     if options.entry != Entry() and (seeds > 1 or ratios is not None):
         raise click.UsageError("--seeds and --ratio are for training; weights and predictions are what they are.")

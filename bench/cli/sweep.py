@@ -58,7 +58,9 @@ def sweep(
     from bench.machine.environment import collect_environment
     from bench.predict.fit import Target
     from bench.records.store import ResultStore
-    from bench.report.terminal.study import check_target, format_comparisons, plot_study
+    from bench.report.plots.canvas import check_target
+    from bench.report.plots.scores import plot_study
+    from bench.report.terminal.study import format_comparisons
     from bench.report.terminal.sweep import format_estimates, format_sweep
     from bench.report.terminal.sweep_progress import Display
     from bench.sweep.cells import shard as shard_of
@@ -73,7 +75,7 @@ def sweep(
     if slurm and launcher != "slurm":
         raise ConfigError("--slurm: goes with --launcher slurm")
     if plot is not None:
-        check_target(plot)
+        check_target("--plot", plot)
     target = None if hardware is None else Target.of_profile(load_profile(hardware))
     environment = collect_environment()
     loaded = load_sweep(sweep)

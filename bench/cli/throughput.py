@@ -84,7 +84,8 @@ def throughput(
     from bench.machine.processes import run_all, use_threads
     from bench.measure.rounds import Limits
     from bench.records.store import ResultStore
-    from bench.report.plots.roofline import check_target, plot_roofline
+    from bench.report.plots.canvas import check_target
+    from bench.report.plots.roofline import plot_roofline
     from bench.report.terminal.throughput import format_throughput
     from bench.report.terminal.variants import format_variants
     from bench.suites.suite import Throughput, ThroughputOptions
@@ -95,7 +96,7 @@ def throughput(
     if threads is not None:
         use_threads(threads)
     if roofline is not None:
-        check_target(roofline)
+        check_target("--roofline", roofline)
     limits = Limits(min_time, rounds, max_time, processes)
     given = {name.replace("_", "-"): text for name, text in knobs.items() if text is not None}
     names = [] if variants is None else split("variants", variants)

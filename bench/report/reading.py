@@ -1,5 +1,7 @@
 """What reports read out of a record: settings, what fits, what holds the memory, the main metric."""
 
+from collections.abc import Iterator, Sequence
+
 from bench.cells import KNOBS
 from bench.records.record import Metric, Metrics, Record
 from bench.report.page.settings import VARIANT, settings_of
@@ -14,6 +16,10 @@ MAIN_METRICS = (
     "energy_per_video_j",
 )
 """Which metric stands for a record where one has to; otherwise its first one."""
+
+
+INTENSITY, SPEED = "arithmetic_intensity_flops_per_byte", "achieved_flops_per_s"
+"""Metrics of a step in the roofline."""
 
 
 def setting(record: Record, option: str) -> str:
@@ -79,6 +85,28 @@ def done_flops(metrics: Metrics) -> float:
         if name in metrics
     ]
     return values[0] - values[1] + values[2] if len(values) == 3 else sum(values)
+
+
+def roofline_points(record: Record) -> Iterator[tuple[str, float, float]]:
+    """Yield name, arithmetic intensity in FLOP/byte and speed in FLOP/s of the step and of each phase that computes."""
+    intensity, speed = (value_of(record, name) for name in (INTENSITY, SPEED))
+    if intensity and speed:
+        yield "step", intensity, speed
+    for name, metrics in record.phases.items():
+        if "time_s" in metrics and "moved_bytes" in metrics:
+            time_s, moved, flops = metrics["time_s"].value, metrics["moved_bytes"].value, done_flops(metrics)
+            if time_s and moved and flops:
+                yield name, flops / moved, flops / time_s
+
+
+def highest_roof(records: Sequence[Record]) -> tuple[float, float] | None:
+    """Return the peak in FLOP/s and the bandwidth in bytes/s of the records' device; None where they are not known.
+
+    What was probed differs from run to run. None of it can be above the device's own, so the highest counts.
+    """
+    peaks = [peak for record in records if (peak := value_of(record, "peak_flops_per_s"))]
+    bandwidths = [rate for record in records if (rate := value_of(record, "memory_bandwidth_bytes_per_s"))]
+    return (max(peaks), max(bandwidths)) if peaks and bandwidths else None
 
 
 def point(record: Record, name: str) -> Value:

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
 from etad.data.video_reader import probe
 from etad.data.videos import decode
@@ -40,12 +38,12 @@ def plot_timeline(
     thumbnails = decode(video, THUMBNAIL_HEIGHT, width, numbers).permute(0, 2, 3, 1).numpy()
     best = np.argsort(-found.scores, kind="stable")[:bars]
     best = best[found.scores[best] >= WORTH_DRAWING * found.scores.max(initial=0.0)]
-    colour_of = plt.get_cmap("tab10")
+    colour_of = colormaps["tab10"]
 
     rows = max(len(best), 1)
-    figure, (strip, axis) = plt.subplots(
-        2, 1, figsize=(12, 2 + 0.22 * rows), height_ratios=(1.4, 0.22 * rows + 0.6), layout="constrained"
-    )
+    # A figure without pyplot needs no backend, opens no window and is nothing to close.
+    figure = Figure(figsize=(12, 2 + 0.22 * rows), layout="constrained")
+    strip, axis = figure.subplots(2, 1, height_ratios=(1.4, 0.22 * rows + 0.6))
     strip.imshow(np.concatenate(list(thumbnails), axis=1), extent=(0, duration_s, 0, 1), aspect="auto")
     strip.set(xlim=(0, duration_s), yticks=[], title=video.name)
     for place, number in enumerate(best):
@@ -58,4 +56,3 @@ def plot_timeline(
         axis.text(duration_s / 2, 0, "no detections", ha="center", va="center")
     with replace_atomically(target) as temporary:
         figure.savefig(temporary, dpi=110)
-    plt.close(figure)

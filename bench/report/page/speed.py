@@ -9,11 +9,10 @@ from bench.report.page.charts import Bar, Limit, Mark, scatter_chart
 from bench.report.page.collect import Entry, spread_out, telling_names, title
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table, Value
 from bench.report.page.parts import bar_charts, kind_column, number_column, seconds_column, share_column
-from bench.report.reading import experiment, value_of
+from bench.report.reading import INTENSITY, SPEED, experiment, highest_roof, value_of
 from bench.units import format_number, format_seconds
 
 SUITE = "throughput"
-ACHIEVED, INTENSITY = "achieved_flops_per_s", "arithmetic_intensity_flops_per_byte"
 MOST_BARS = 8
 MOST_MARKS = 60
 MOST_ROOFS = 4
@@ -34,7 +33,7 @@ def speed_section(entries: Sequence[Entry]) -> Section:
 
 def roofline_section(entries: Sequence[Entry]) -> Section:
     """Return the section: a chart for every device and precision, with the records under its roof."""
-    placed = [entry for entry in entries if value_of(entry.record, ACHIEVED) and value_of(entry.record, INTENSITY)]
+    placed = [entry for entry in entries if value_of(entry.record, SPEED) and value_of(entry.record, INTENSITY)]
     if not placed:
         return Section("roofline", "Roofline", instead=INSTEAD)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
@@ -143,19 +142,17 @@ def _roof_chart(number: int, title: str, entries: Sequence[Entry]) -> Chart:
     marks = [
         Mark(
             value_of(entry.record, INTENSITY) or 0.0,
-            value_of(entry.record, ACHIEVED) or 0.0,
+            value_of(entry.record, SPEED) or 0.0,
             titles[entry.path].removeprefix(f"{experiment(entry.record)}, "),
             _point_text(entry, titles),
             entry.record.kind,
         )
         for entry in entries[:MOST_MARKS]
     ]
-    # A peak that was probed differs from run to run; none of them can be above the device's own.
     peaks = [peak for entry in entries if (peak := value_of(entry.record, "peak_flops_per_s"))]
-    bandwidths = [rate for entry in entries if (rate := value_of(entry.record, "memory_bandwidth_bytes_per_s"))]
     limits = []
-    if peaks and bandwidths:
-        peak, bandwidth = max(peaks), max(bandwidths)
+    if roof := highest_roof([entry.record for entry in entries]):
+        peak, bandwidth = roof
         ridge = peak / bandwidth
         xs = [mark.x for mark in marks]
         # The roof reaches past the ridge and past the marks, so that both of its parts can be seen.
@@ -183,6 +180,6 @@ def _roof_chart(number: int, title: str, entries: Sequence[Entry]) -> Chart:
 
 
 def _point_text(entry: Entry, titles: dict[Path, str]) -> str:
-    achieved = format_number(value_of(entry.record, ACHIEVED) or 0.0)
+    achieved = format_number(value_of(entry.record, SPEED) or 0.0)
     share = value_of(entry.record, "mfu_ratio")
     return f"{titles[entry.path]}: {achieved}FLOP/s" + (f", {share:.1%} of the peak" if share is not None else "")

@@ -1,1 +1,1 @@
-"""Pictures of a single result: a roofline, memory over time. Imports measure and below."""
+"""Pictures in files: a roofline, memory over time, accuracy over ratios. Imports report.terminal, measure and below."""

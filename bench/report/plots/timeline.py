@@ -4,15 +4,11 @@ import itertools
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 from bench.measure.memory_timeline import Timeline
+from bench.report.plots.canvas import empty_figure, write_figure
 from bench.units import MIB
-from etad.files import replace_atomically
 
 POINTS = 2000
 """Events drawn; of more, the one with the largest total stands for its neighbours."""
@@ -29,7 +25,8 @@ COLOURS = {
 def draw_timeline(timeline: Timeline, title: str, path: Path) -> None:
     """Draw a step as PNG or SVG, by the file's suffix; written atomically."""
     shown = chosen(timeline)
-    figure, axis = plt.subplots(figsize=(11, 5), layout="constrained")
+    figure = empty_figure(11, 5)
+    axis = figure.subplots()
     sizes = {name: column[shown] / MIB for name, column in timeline.categories.items()}
     names = [name.replace("_", " ") for name in sizes]
     axis.stackplot(shown, list(sizes.values()), labels=names, colors=[COLOURS[name] for name in sizes], linewidth=0)
@@ -57,9 +54,7 @@ def draw_timeline(timeline: Timeline, title: str, path: Path) -> None:
     axis.set_title("\n".join(textwrap.wrap(title, 110)), fontsize=9)
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
-    with replace_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
+    write_figure(figure, path)
 
 
 def chosen(timeline: Timeline) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

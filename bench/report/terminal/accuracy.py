@@ -1,22 +1,16 @@
-"""Accuracy records as a table and a plot: mean and spread over seeds for each setting, beside the published figure."""
+"""Accuracy records as a table: mean and spread over seeds for each setting, beside the published figure."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 from bench.published.figures import Figure, describe_cost
 from bench.published.reproduction import Verdict, judge
 from bench.records.frame import to_pandas
 from bench.records.record import Record
 from bench.report.terminal.tables import grid
-from etad.files import replace_atomically
 
 RATIO = "config.step.snippet_ratio"
 SEED = "config.train.seed"
@@ -94,20 +88,6 @@ def as_markdown(records: Sequence[Record]) -> str:
     for ratio, verdict in judged.items():
         notes.append(str(verdict) if len(judged) == 1 else f"snippet ratio {ratio:g}: {verdict}")
     return grid(lines, "md", notes)
-
-
-def plot_over_ratio(records: Sequence[Record], target: Path) -> None:
-    """Draw average mAP against the snippet ratio, every seed a point, as a PNG or SVG file (written atomically)."""
-    frame = to_pandas(records)
-    table = over_seeds(records)
-    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    axis.plot(frame[RATIO], 100 * frame[_AVERAGE], "o", color="tab:gray", alpha=0.6, label="one seed")
-    axis.plot(table["snippet_ratio"], table["average_mAP_mean"], "o-", color="tab:blue", label="mean")
-    axis.set(xlabel="part of the snippets that the gradient reaches", ylabel="average mAP (%)", ylim=(0, 100))
-    axis.legend(frameon=False)
-    with replace_atomically(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
 
 
 _AVERAGE = "metrics.average_mAP"

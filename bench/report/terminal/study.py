@@ -1,4 +1,4 @@
-"""The sampling study from its records: mAP, time and memory by sampler and ratio, comparisons, and a plot.
+"""The sampling study from its records: average mAP by sampler and ratio, and comparisons of them.
 
 A record belongs to the snippet axis if its proposal settings are the study's usual ones, and the other way round; the
 usual ones are those with which most settings of the axis were tried.
@@ -6,22 +6,14 @@ usual ones are those with which most settings of the axis were tried.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
 from bench.records.record import Record
 from bench.report.terminal.tables import grid
 from bench.timing_statistics import CONFIDENCE, Floats
-from etad.errors import ConfigError
-from etad.files import replace_atomically
 
 USUAL = "random"
 """The sampler that the others are compared with: the published one."""
@@ -87,7 +79,7 @@ class Comparison:
 
 
 def study_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row an accuracy record: samplers, ratios, seed, ``average_mAP`` and ``train_s``."""
+    """Return one row an accuracy record: experiment, samplers, ratios, seed and ``average_mAP``."""
     rows = []
     for record in records:
         if record.suite == "accuracy" and record.succeeded:
@@ -100,7 +92,6 @@ def study_frame(records: Sequence[Record]) -> pd.DataFrame:
                     "name": record.config["name"],
                     SEED: train["seed"],
                     SCORE: record.metrics[SCORE].value,
-                    "train_s": record.metrics["train_s"].value,
                 }
             )
     return pd.DataFrame(rows)
@@ -154,50 +145,6 @@ def format_comparisons(records: Sequence[Record]) -> str:
     header = ["", "setting", "against", "average mAP [points]", "95 % interval", "it is"]
     note = "difference of means over seeds, Welch's interval; with few seeds it is wide"
     return grid([header, *lines], "table", [note])
-
-
-def plot_study(records: Sequence[Record], target: Path) -> None:
-    """Draw average mAP against the ratio, a line a sampler, every seed a point; a panel for each axis that was tried.
-
-    Raises:
-        ConfigError: no axis has several settings, so there is nothing to draw.
-    """
-    frame = study_frame(records)
-    panels = [(axis, along(frame, axis, other)) for axis, other in AXES]
-    panels = [(axis, rows) for axis, rows in panels if not rows.empty]
-    if not panels:
-        raise ConfigError(f"--plot {target}: no sampler or ratio was tried with several values")
-    figure, places = plt.subplots(
-        1, len(panels), figsize=(5.2 * len(panels), 3.8), layout="constrained", sharey=True, squeeze=False
-    )
-    for place, (axis, rows) in zip(places[0], panels, strict=True):
-        _draw(place, axis, rows)
-    places[0][0].set(ylabel="average mAP (%)", ylim=(0, 100))
-    with replace_atomically(target) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
-
-
-def check_target(target: Path) -> None:
-    """Refuse a file that cannot be drawn before the sweep begins.
-
-    Raises:
-        ConfigError: its ending is not that of a picture.
-    """
-    known = plt.figure().canvas.get_supported_filetypes()
-    plt.close()
-    if target.suffix.removeprefix(".") not in known:
-        raise ConfigError(f"--plot {target}: unknown picture format; end it in .png, .svg or .pdf")
-
-
-def _draw(place: Axes, axis: Axis, rows: pd.DataFrame) -> None:
-    for number, (sampler, group) in enumerate(rows.groupby(axis.sampler, sort=False)):
-        colour, marker = f"C{number}", "osD^vP"[number % 6]
-        place.plot(group[axis.ratio], group[SCORE] * POINTS, marker, color=colour, alpha=0.35, markersize=4)
-        mean = group.groupby(axis.ratio)[SCORE].mean() * POINTS
-        place.plot(mean.index, mean, f"{marker}-", color=colour, label=str(sampler))
-    place.set(xlabel=axis.title, title=rows["name"].iloc[0])
-    place.legend(frameon=False)
 
 
 def _compared(setting: str, against: str, scores: Floats, others: Floats) -> Comparison:

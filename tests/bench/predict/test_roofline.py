@@ -6,7 +6,8 @@ import pytest
 
 from bench.machine.datasheets import load_profile
 from bench.predict.roofline import Roof, least_times, roof_of_profile, what_bounds
-from bench.report.plots.roofline import check_target, plot_roofline
+from bench.report.plots.canvas import check_target
+from bench.report.plots.roofline import plot_roofline
 from etad.errors import ConfigError, NothingToDoError
 
 ROOF = Roof(peak_flops_per_s=1e12, bandwidth_bytes_per_s=1e11, operator_s=1e-5, source="made up")
@@ -84,6 +85,6 @@ def test_the_roof_of_a_profile() -> None:
 
 def test_a_plot_needs_a_file_that_can_be_drawn_and_something_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"roof\.txt: name a file that ends in \.png"):
-        check_target(tmp_path / "roof.txt")
+        check_target("--roofline", tmp_path / "roof.txt")
     with pytest.raises(NothingToDoError, match="no record has counted"):
         plot_roofline([], tmp_path / "roof.png")

@@ -275,7 +275,7 @@ def test_a_folder_that_cannot_be_written_is_found_at_once(path: Path, answers: l
         (["--skip-unfit"], 2, "with --hardware NAME"),
         (["--slurm", "time=5"], 2, "goes with --launcher slurm"),
         (["--part", "ratio"], 2, "did you mean ratios?"),
-        (["--plot", "file.docx"], 2, "unknown picture format"),
+        (["--plot", "file.docx"], 2, "name a file that ends in .png"),
         (["--set", "train.epoch=1"], 2, "did you mean epochs?"),
         (["--hardware", "h101", "--dry-run"], 2, "no such hardware profile"),
     ],

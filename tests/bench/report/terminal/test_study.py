@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from bench.records.record import Metric, Record
+from bench.report.plots.canvas import check_target
+from bench.report.plots.scores import plot_over_ratio, plot_study
 from bench.report.terminal.study import (
     AXES,
     PROPOSALS,
     SNIPPETS,
     along,
-    check_target,
     comparisons,
     format_comparisons,
-    plot_study,
     study_frame,
 )
 from etad.errors import ConfigError
@@ -113,5 +113,7 @@ def test_the_picture(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no sampler or ratio was tried with several values"):
         plot_study([], target)
     assert target.read_text() == text
-    with pytest.raises(ConfigError, match=r"end it in .png"):
-        check_target(tmp_path / "study.txt")
+    with pytest.raises(ConfigError, match=r"study\.txt: name a file that ends in \.png"):
+        check_target("--plot", tmp_path / "study.txt")
+    plot_over_ratio(records()[:1], target)
+    assert target.read_text().count("part of the") == 1
