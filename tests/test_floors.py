@@ -32,7 +32,8 @@ FLOORS = {
         "runs",
     ),
     "bench": (
-        "units timing_statistics cells batches machine torch_internals",
+        "units",
+        "timing_statistics cells batches machine torch_internals",
         "records",
         "predict published",
         "measure compare",

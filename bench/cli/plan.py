@@ -11,6 +11,7 @@ from bench.cells import KNOBS, make_cells
 from bench.cli.options import KNOB_HELP, emit, note, output_option, set_option, store_option
 from bench.machine.datasheets import list_profiles, load_profile
 from bench.report.terminal.tables import FORMATS, Format
+from bench.units import GIB, MIB
 from etad.config import Config, Precision, load_config
 from etad.errors import ConfigError, DeviceError
 from etad.progress import progress
@@ -151,7 +152,7 @@ def size_bytes(text: str) -> int:
     Raises:
         ConfigError: it is no size.
     """
-    units = {"MiB": 2**20, "GiB": 2**30, "MB": 10**6, "GB": 10**9}
+    units = {"MiB": MIB, "GiB": GIB, "MB": 10**6, "GB": 10**9}
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MiB|GiB|MB|GB)", text.strip())
     if match is None or float(match[1]) == 0:
         raise ConfigError(f"--memory {text}: not a size; write it as 6GiB or 6144MiB")

@@ -17,6 +17,7 @@ from bench.machine.datasheets import (
     load_profile,
 )
 from bench.report.terminal.tables import grid
+from bench.units import GIB
 from etad.errors import DataError
 from etad.files import write_text
 
@@ -83,7 +84,7 @@ def _table(known: list[Profile]) -> str:
             [
                 profile.name,
                 profile.form,
-                f"{profile.memory_bytes / 2**30:g}",
+                f"{profile.memory_bytes / GIB:g}",
                 f"{profile.memory_bandwidth_bytes_per_s / 1e9:g}",
                 str(profile.multiprocessors),
                 profile.compute_capability,

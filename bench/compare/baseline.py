@@ -19,8 +19,8 @@ from bench.compare.pairing import NotComparableError
 from bench.compare.thresholds import load_gates
 from bench.machine.environment import collect_environment, slug
 from bench.predict.allocator import Usage
-from bench.predict.device_rules import cuda
-from bench.predict.memory import DEFAULT_CAPABILITY, METHOD, MemoryPrediction, predict_from_trace
+from bench.predict.device_rules import DEFAULT_CAPABILITY, cuda
+from bench.predict.memory import METHOD, MemoryPrediction, predict_from_trace
 from bench.predict.step_costs import Cost, count
 from bench.predict.trace import trace_inference, trace_training
 from bench.records.record import Metric, Metrics, Record
@@ -30,7 +30,7 @@ from etad.models.etad import Etad
 
 SUITE = "baseline"
 FOLDER = Path("results/baselines")
-LEVELS = ("requested", "allocated", "reserved")
+KEPT_LEVELS = ("requested", "allocated", "reserved")
 CLASSES = 20
 
 SHORT_VIDEO = ("data.length=8", "train.batch=1")
@@ -134,7 +134,7 @@ def _memory(memory: MemoryPrediction, phase: str | None) -> Metrics:
         assert scenario.steady is not None
         usages.append(scenario.steady.peak if phase is None else scenario.steady.phases[phase])
     metrics: Metrics = {}
-    for level in LEVELS:
+    for level in KEPT_LEVELS:
         low, high = (getattr(usage, f"{level}_bytes") for usage in usages)
         metrics[f"{level}_peak_bytes"] = Metric(
             value=low, low=low, high=max(low, high), unit="bytes", method=METHOD, exact=True

@@ -12,6 +12,7 @@ import pydantic
 import yaml
 from pydantic import Field, model_validator
 
+from bench.units import GIB
 from etad.errors import ConfigError, explained, nearest
 from etad.files import read_yaml
 from etad.resources import resource_folder
@@ -22,7 +23,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LOCAL_FOLDER = Path("profiles")
 """Profiles of the working folder: ``etad-bench profiles measure`` writes here, and they win over the shipped ones."""
 
-CONTEXT_ALLOWANCE_BYTES = 1024 * 2**20
+CONTEXT_ALLOWANCE_BYTES = GIB
 """A CUDA context with its kernels takes several hundred MiB, more or less by driver and GPU. Where it was not measured,
 a margin below this allowance is called uncertain. It is caution, not a measurement."""
 

@@ -15,6 +15,7 @@ import pydantic
 
 import etad
 from bench.machine.nvml import GpuStates, read_gpus
+from bench.units import GIB
 
 PACKAGES = (
     "etad-bench",
@@ -221,7 +222,7 @@ def _table(title: str, facts: dict[str, object]) -> list[str]:
         elif isinstance(value, list):
             text = ", ".join(str(item) for item in value) or "none"
         elif key.endswith("_bytes") and isinstance(value, int):
-            text = f"{value} ({value / 2**30:.2f} GiB)"
+            text = f"{value} ({value / GIB:.2f} GiB)"
         else:
             text = str(value)
         lines.append(f"  {key:24} {text}")

@@ -15,6 +15,7 @@ import psutil
 
 from bench.machine.environment import Environment
 from bench.machine.nvml import HARMLESS_THROTTLING, GpuState
+from bench.units import MIB
 
 Severity = Literal["unfit", "advice", "note"]
 """unfit: timings mislead. advice: they can be better. note: it changes results, and records say so."""
@@ -144,7 +145,7 @@ def _host(environment: Environment, activity: Activity) -> Iterator[Finding]:
     if activity.swapped_bytes:
         yield Finding(
             "advice",
-            f"{activity.swapped_bytes / 2**20:.0f} MiB of memory are swapped out",
+            f"{activity.swapped_bytes / MIB:.0f} MiB of memory are swapped out",
             "close what fills the memory; sudo swapoff -a && sudo swapon -a brings it back in",
         )
     memory = environment.memory

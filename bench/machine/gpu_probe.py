@@ -15,6 +15,7 @@ import torch
 from bench.machine.datasheets import Measured, Profile, match_profile
 from bench.machine.nvml import read_gpus
 from bench.machine.speeds import copy_bytes_per_s, matmul_flops_per_s
+from bench.units import GIB
 from etad.errors import DeviceError
 
 CONTEXT_TIMEOUT_S = 120.0
@@ -127,7 +128,7 @@ def _fields_of_unknown(gpu: Gpu, measured: Measured, by_us: str) -> dict[str, An
     words = "".join(letter if letter.isalnum() else " " for letter in gpu.name.lower())
     stem = "_".join(word for word in words.split() if word not in ("nvidia", "geforce", "gpu"))
     return {
-        "name": f"{stem}_{round(gpu.memory_bytes / 2**30)}g",
+        "name": f"{stem}_{round(gpu.memory_bytes / GIB)}g",
         "marketing_name": gpu.name,
         "device_names": (gpu.name,),
         "form": "laptop" if "laptop" in words else "desktop" if "geforce" in words else "datacenter",
@@ -163,7 +164,7 @@ def context_overhead_bytes(gpu: Gpu) -> tuple[int | None, str]:
 def matmul_rates(gpu: Gpu) -> dict[str, float | None]:
     """Return the matrix-product speed at every precision the GPU has units for, as fields of :class:`Measured`."""
     major = int(gpu.compute_capability.partition(".")[0])
-    size = 8192 if gpu.memory_bytes > 4 * 2**30 else 4096
+    size = 8192 if gpu.memory_bytes > 4 * GIB else 4096
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     rates: dict[str, float | None] = dict.fromkeys(("matmul_tf32_flops_per_s", "matmul_bf16_flops_per_s"))

@@ -10,11 +10,12 @@ from bench.machine.clocks import Clock, clock_of
 from bench.machine.datasheets import Precision, match_profile
 from bench.machine.speeds import copy_bytes_per_s, matmul_flops_per_s
 from bench.predict.roofline import Roof, roof_of_profile
+from bench.units import MIB
 from etad.config import Config
 from etad.step import AUTOCAST_DTYPE
 
 GEMM_SIZE = 1024
-COPY_BYTES = 256 * 2**20
+COPY_BYTES = 256 * MIB
 """Of the copy that shows a CPU's bandwidth: above the caches of any."""
 TINY_OPERATIONS = 2000
 
@@ -29,7 +30,7 @@ def measure_roof(device: torch.device, config: Config) -> Roof:
             copy_bytes_per_s(device, COPY_BYTES),
             operator_s,
             f"measured here: {GEMM_SIZE}x{GEMM_SIZE} {config.step.precision} matrix product, "
-            f"{COPY_BYTES // 2**20} MiB copy, {torch.get_num_threads()} threads",
+            f"{COPY_BYTES // MIB} MiB copy, {torch.get_num_threads()} threads",
         )
     name, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
     profile = match_profile(name, memory)

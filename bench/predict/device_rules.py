@@ -83,7 +83,13 @@ def cpu() -> Rules:
     )
 
 
-def cuda(compute_capability: tuple[int, int] = (8, 0), torch_release: tuple[int, int] | None = None) -> Rules:
+DEFAULT_CAPABILITY = (8, 0)
+"""Of the GPU predicted for where none is named."""
+
+
+def cuda(
+    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY, torch_release: tuple[int, int] | None = None
+) -> Rules:
     """Rules of a CUDA GPU, for torch's default settings (``cudnn.benchmark`` off, no workspace variables set).
 
     Args:

@@ -5,9 +5,10 @@ from typing import Literal, Self
 
 from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, Profile
 from bench.machine.environment import slug
+from bench.predict.device_rules import DEFAULT_CAPABILITY
 from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_from_trace
 from bench.predict.recorder import Trace
-from bench.units import MIB
+from bench.units import GIB, MIB
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Target:
     @classmethod
     def of_size(cls, memory_bytes: int) -> Self:
         """Return a GPU of which only the memory is known; the rest is that of an A100."""
-        name = f"{memory_bytes / 2**30:g}GiB"
-        return cls(name, f"gpu-{slug(name)}", memory_bytes, None, "only a size was given, no GPU", (8, 0))
+        name = f"{memory_bytes / GIB:g}GiB"
+        return cls(name, f"gpu-{slug(name)}", memory_bytes, None, "only a size was given, no GPU", DEFAULT_CAPABILITY)
 
 
 @dataclass(frozen=True)

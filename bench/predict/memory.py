@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
+from bench.batches import CLASSES
 from bench.cells import Task
 from bench.predict.allocator import (
     DEFAULT_SETTINGS,
@@ -21,13 +22,11 @@ from bench.predict.allocator import (
     SimulatedOutOfMemory,
     Usage,
 )
-from bench.predict.device_rules import cuda
+from bench.predict.device_rules import DEFAULT_CAPABILITY, cuda
 from bench.predict.recorder import Category, Part, Trace
 from bench.predict.trace import trace_inference, trace_training
 from etad.config import Config
 
-DEFAULT_CAPABILITY = (8, 0)
-"""Of the GPU predicted for where none is named."""
 METHOD = "traced step, simulated caching allocator"
 
 MOST_STEPS = 12
@@ -192,8 +191,8 @@ def predict_memory(
     config: Config,
     *,
     task: Task = "train",
-    classes: int = 200,
-    compute_capability: tuple[int, int] = (8, 0),
+    classes: int = CLASSES,
+    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
     memory_bytes: int | None = None,
     context_bytes: int | None = None,
     settings: AllocatorSettings = DEFAULT_SETTINGS,
@@ -214,7 +213,11 @@ def predict_memory(
 
 
 def trace_for_cuda(
-    config: Config, *, task: Task = "train", classes: int = 200, compute_capability: tuple[int, int] = (8, 0)
+    config: Config,
+    *,
+    task: Task = "train",
+    classes: int = CLASSES,
+    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
 ) -> Trace:
     """Trace an experiment with the rules of CUDA, which takes nearly all the time of a prediction."""
     return (trace_inference if task == "infer" else trace_training)(config, classes, cuda(compute_capability))

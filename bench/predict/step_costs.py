@@ -114,7 +114,7 @@ class ForwardMacs:
         return sum(self.by_operator.values())
 
 
-def count(config: Config, task: Task = "train", classes: int = 200) -> dict[str, Cost]:
+def count(config: Config, task: Task = "train", classes: int = CLASSES) -> dict[str, Cost]:
     """Return what each phase of one step (or of the detection of one batch) costs; :data:`OTHER` is what is left.
 
     Neither data, weights nor the time of a real step is needed.

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.batches import fake_batch
+from bench.batches import CLASSES, fake_batch
 from bench.predict.allocator import Event
 from bench.predict.device_rules import Rules, cpu
 from bench.predict.recorder import INFERENCE, Category, Part, Recorder, Trace
@@ -153,7 +153,7 @@ class PhaseEvents:
             self._parts.append(Part(phase, events))
 
 
-def trace_training(config: Config, classes: int = 200, rules: Rules | None = None, shortcut: bool = True) -> Trace:
+def trace_training(config: Config, classes: int = CLASSES, rules: Rules | None = None, shortcut: bool = True) -> Trace:
     """Trace the first and a later training step of an experiment.
 
     Args:
@@ -194,7 +194,7 @@ def _trace_training(config: Config, classes: int, rules: Rules | None, shortcut:
         return session.trace(setup, take_step(), take_step())
 
 
-def trace_inference(config: Config, classes: int = 200, rules: Rules | None = None, shortcut: bool = True) -> Trace:
+def trace_inference(config: Config, classes: int = CLASSES, rules: Rules | None = None, shortcut: bool = True) -> Trace:
     """Trace the detection of one batch, which judges all proposals. Arguments are those of ``trace_training``."""
     proposals = len(dense_grid(config.data.length, config.model.detector.max_duration))
     traced = with_chosen_form(value_free(config), rules or cpu(), proposals)

@@ -2,4 +2,5 @@
 
 SUITE = "memory"
 LEVELS = ("requested", "allocated", "active", "reserved")
+"""Of a CUDA allocator, from below; none is larger than the next."""
 STEPS = ("first", "steady")

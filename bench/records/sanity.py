@@ -4,9 +4,10 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from bench.records.names import LEVELS
 from bench.records.record import Metrics, Record, value_of
 
-MEMORY_LEVELS = ("requested", "allocated", "active", "reserved", "process", "device")
+MEMORY_LEVELS = (*LEVELS, "process", "device")
 """Ways to count memory, from the inside out: each holds all that the one before it counts, so it is never smaller.
 
 A memory metric has one of these words in its name, and two metrics that differ in this word only are compared:

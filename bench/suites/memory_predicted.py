@@ -15,9 +15,9 @@ from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES
 from bench.machine.environment import Environment, collect_environment, slug
 from bench.machine.processes import Outcome, Runner, run_all, usable_cores
 from bench.predict.allocator import Usage
+from bench.predict.device_rules import DEFAULT_CAPABILITY
 from bench.predict.fit import Fit, Target, judge
 from bench.predict.memory import (
-    DEFAULT_CAPABILITY,
     METHOD,
     Composition,
     Interval,

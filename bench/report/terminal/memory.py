@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.cells import KNOBS, why_without_effect
 from bench.published.figures import load_published
+from bench.records.names import LEVELS
 from bench.records.record import Metric, Metrics, Record
 from bench.report.reading import fits, setting
 from bench.report.terminal.tables import (
@@ -17,9 +18,8 @@ from bench.report.terminal.tables import (
     metric_column,
     warnings_and_failures,
 )
-from bench.units import format_bytes
+from bench.units import MIB, format_bytes
 
-LEVELS = ("requested", "allocated", "active", "reserved")
 PUBLISHED = "published"
 SLOPE = "allocated_slope_per_video_bytes"
 
@@ -159,7 +159,7 @@ def _holders(record: Record) -> Iterator[str]:
         for name, metric in held:
             size = metric.value or 0
             text = metric.method if kind == "tensor" else name
-            yield f"  {size / 2**20:10.1f} MiB  {size / total:6.1%}  {text}"
+            yield f"  {size / MIB:10.1f} MiB  {size / total:6.1%}  {text}"
 
 
 def _held(record: Record, kind: str) -> list[tuple[str, Metric]]:

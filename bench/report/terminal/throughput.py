@@ -16,7 +16,7 @@ from bench.report.terminal.tables import (
     metric_column,
     warnings_and_failures,
 )
-from bench.units import format_bytes, format_number, format_seconds
+from bench.units import MIB, format_bytes, format_number, format_seconds
 
 TASKS = {
     "train": "training step",
@@ -124,7 +124,7 @@ def _cost(metrics: Metrics, time_s: float | None) -> list[str]:
     flops = done_flops(metrics)
     rate = f"{flops / time_s / 1e9:.2f}" if time_s and flops else "-"
     moved, operators = metrics["moved_bytes"].value or 0, metrics["operators"].value
-    return [f"{flops / 1e9:.2f}", rate, f"{moved / 2**20:.1f}", str(operators)]
+    return [f"{flops / 1e9:.2f}", rate, f"{moved / MIB:.1f}", str(operators)]
 
 
 def _arithmetic(metrics: Metrics) -> Iterator[str]:
