@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Samples = Sequence[float] | Floats
-Verdict = Literal["stable", "noisy", "drifting", "throttled"]
+StabilityVerdict = Literal["stable", "noisy", "drifting", "throttled"]
 
 NORMAL_SCALE = 1.4826
 """Median absolute deviation times this is the standard deviation of a normal distribution."""
@@ -37,7 +37,7 @@ DRIFT_P = 0.01
 class Stability(NamedTuple):
     """Whether samples can be trusted to repeat, and the evidence; its text is a record's finding."""
 
-    verdict: Verdict
+    verdict: StabilityVerdict
     why: str
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from bench.machine.datasheets import (
     LOCAL_FOLDER,
     NUMBERS,
     PRECISIONS,
-    Profile,
+    HardwareProfile,
     dump_profile,
     list_profiles,
     load_profile,
@@ -59,7 +59,7 @@ def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -
     click.echo(_one(profile, form))
 
 
-def _one(profile: Profile, form: Literal["table", "json"]) -> str:
+def _one(profile: HardwareProfile, form: Literal["table", "json"]) -> str:
     if form == "json":
         return profile.model_dump_json(indent=1)
     lines = [f"{profile.name}: {profile.marketing_name} ({profile.form}, {profile.architecture})"]
@@ -75,7 +75,7 @@ def _one(profile: Profile, form: Literal["table", "json"]) -> str:
     return "\n".join([*lines, f"  {profile.note}"] if profile.note else lines)
 
 
-def _table(known: list[Profile]) -> str:
+def _table(known: list[HardwareProfile]) -> str:
     header = ["name", "form", "memory", "bandwidth", "SMs", "CC", *PRECISIONS, "power"]
     rows = [header, ["", "", "GiB", "GB/s", "", "", *["TFLOP/s"] * len(PRECISIONS), "W"]]
     for profile in known:

@@ -80,7 +80,7 @@ def throughput(
     and --rounds rounds behind the warm-up, or after --max-time.
     """
     # torch is slow to import, and --help does not need it.
-    from bench.forms.goals import compare_cells, compare_targets, count_targets
+    from bench.forms.goals import compare_cells, compare_goals, count_goals
     from bench.machine.processes import run_all, use_threads
     from bench.measure.rounds import Limits
     from bench.records.store import ResultStore
@@ -103,7 +103,7 @@ def throughput(
     cells = throughput_cells(config or "quickstart", given, assignments, what, device, real_data, threads)
     if names and config is None:
         refuse(given, assignments)
-        found, total = compare_targets(names, device, limits), count_targets(names)
+        found, total = compare_goals(names, device, limits), count_goals(names)
     elif names:
         found, total = compare_cells(cells, names, what, device, limits, real_data), len(cells) * len(names)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.compare.pairing import NOT_COMPARABLE, NotComparableError, by_cell, cell_names, differing_settings
 from bench.compare.thresholds import Gates
 from bench.compare.verdicts import RECORD, VERDICTS, Comparison, Verdict, compare_metric
-from bench.records.frame import flat
+from bench.records.flat import flat_cells
 from bench.records.record import Metric, Record, value_of
 from bench.records.store import load_records
 from etad.errors import NothingToDoError
@@ -129,7 +129,7 @@ CONDITIONS = {
 def _environment_notes(pairs: Sequence[tuple[Record, Record]]) -> Iterator[str]:
     changes: Counter[str] = Counter()
     for base, head in pairs:
-        before, after = (flat("environment", record.environment) for record in (base, head))
+        before, after = (flat_cells("environment", record.environment) for record in (base, head))
         for key, name in CONDITIONS.items():
             if before.get(key) != after.get(key):
                 changes[f"{name}: {before.get(key)} -> {after.get(key)}"] += 1
@@ -145,7 +145,7 @@ def _compare_pair(base: Record, head: Record, cell: str, gates: Gates, across_de
         yield _compare_failures(base, head, cell)
         return
     same = base == head
-    threads = [flat("environment", record.environment).get(THREADS) for record in (base, head)]
+    threads = [flat_cells("environment", record.environment).get(THREADS) for record in (base, head)]
     same_speed = across_devices or not head.device.startswith("cpu") or threads[0] == threads[1]
     before, after = (_all_metrics(record) for record in (base, head))
     for name in before | after:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.records.frame import flat
+from bench.records.flat import flat_cells
 from bench.records.record import Metric, Metrics, Record
 from bench.timing_statistics import median
 from etad.config import parse_config
@@ -115,7 +115,7 @@ def _cell(record: Record, ignored: Sequence[str]) -> str:
     with contextlib.suppress(ConfigError):
         # A setting that came after the record was written gets the default, which is what ran then.
         config = parse_config(config, "record").resolved()
-    asked = flat("config", config) | flat("measurement", record.measurement)
+    asked = flat_cells("config", config) | flat_cells("measurement", record.measurement)
     kept = {
         key: value
         for key, value in asked.items()
@@ -133,5 +133,5 @@ def _name(record: Record) -> str:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    asked = flat("config", record.config) | flat("measurement", record.measurement)
+    asked = flat_cells("config", record.config) | flat_cells("measurement", record.measurement)
     return {key.partition(".")[2]: value for key, value in asked.items()} | {"device": record.device}

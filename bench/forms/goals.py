@@ -17,7 +17,7 @@ from etad.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Target:
+class Goal:
     """One row.
 
     Attributes:
@@ -36,10 +36,10 @@ class Target:
     on_cpu: tuple[str, ...] = ()
 
 
-TARGETS = (
-    Target("detector training step", "anet_features", "train", {"cpu": 4.0, "cuda": None}),
-    Target("detector inference", "anet_features", "infer", {"cpu": 6.0, "cuda": None}, ("train.batch=1",)),
-    Target(
+GOALS = (
+    Goal("detector training step", "anet_features", "train", {"cpu": 4.0, "cuda": None}),
+    Goal("detector inference", "anet_features", "infer", {"cpu": 6.0, "cuda": None}, ("train.batch=1",)),
+    Goal(
         "end-to-end step",
         "anet_e2e",
         "train",
@@ -50,15 +50,15 @@ TARGETS = (
 )
 
 
-def target_cell(target: Target, device_type: str) -> Cell:
+def goal_cell(goal: Goal, device_type: str) -> Cell:
     """Return the setting of a row on a kind of device."""
-    assignments = (*target.assignments, *(target.on_cpu if device_type == "cpu" else ()))
-    command = ["etad-bench", "throughput", "--what", target.task]
-    (cell,) = make_cells(command, target.config, {}, assignments, target.task)
+    assignments = (*goal.assignments, *(goal.on_cpu if device_type == "cpu" else ()))
+    command = ["etad-bench", "throughput", "--what", goal.task]
+    (cell,) = make_cells(command, goal.config, {}, assignments, goal.task)
     return cell
 
 
-def compare_targets(names: Sequence[str], device_name: str, limits: Limits) -> Iterator[Record]:
+def compare_goals(names: Sequence[str], device_name: str, limits: Limits) -> Iterator[Record]:
     """Yield the records of every row, in every variant's form, with a finding "target" where there is one.
 
     The rows of post-processing and evaluation, which have no variants, follow: vectorised against loops.
@@ -67,11 +67,11 @@ def compare_targets(names: Sequence[str], device_name: str, limits: Limits) -> I
         UserError: no such device or variant.
     """
     device_type = choose_device(device_name).type
-    for target in TARGETS:
-        cell = target_cell(target, device_type)
-        for record in compare_variants(cell, names, target.task, device_name, limits, target.row):
-            yield with_verdict(record, target.least[device_type])
-    for row, record in compare_loops(target_cell(TARGETS[0], device_type), limits):
+    for goal in GOALS:
+        cell = goal_cell(goal, device_type)
+        for record in compare_variants(cell, names, goal.task, device_name, limits, goal.row):
+            yield with_verdict(record, goal.least[device_type])
+    for row, record in compare_loops(goal_cell(GOALS[0], device_type), limits):
         yield with_verdict(record, row.least)
 
 
@@ -92,9 +92,9 @@ def with_verdict(record: Record, least: float | None) -> Record:
     return record.model_copy(update={"findings": {**record.findings, "target": found}})
 
 
-def count_targets(names: Sequence[str]) -> int:
-    """Return the number of records that :func:`compare_targets` yields."""
-    return len(TARGETS) * len(names) + len(LOOP_ROWS) * len(FORMS)
+def count_goals(names: Sequence[str]) -> int:
+    """Return the number of records that :func:`compare_goals` yields."""
+    return len(GOALS) * len(names) + len(LOOP_ROWS) * len(FORMS)
 
 
 def compare_cells(

@@ -50,7 +50,7 @@ class Measured(pydantic.BaseModel):
     """How the context overhead was read: "NVML per process" or "device delta"."""
 
 
-class Profile(pydantic.BaseModel):
+class HardwareProfile(pydantic.BaseModel):
     """One GPU."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -123,7 +123,7 @@ NUMBERS = (
 """Fields that need a source, or a reason for being null."""
 
 
-def load_profile(name: str) -> Profile:
+def load_profile(name: str) -> HardwareProfile:
     """Return a profile by its name, or from a YAML file.
 
     Raises:
@@ -138,7 +138,7 @@ def load_profile(name: str) -> Profile:
     raise ConfigError(f"{name}: no such hardware profile; {hint}")
 
 
-def list_profiles() -> list[Profile]:
+def list_profiles() -> list[HardwareProfile]:
     """Return every profile, laptops first, then by memory and name.
 
     Raises:
@@ -149,7 +149,7 @@ def list_profiles() -> list[Profile]:
     return sorted(profiles, key=lambda profile: (order[profile.form], profile.memory_bytes, profile.name))
 
 
-def match_profile(device_name: str, memory_bytes: int) -> Profile | None:
+def match_profile(device_name: str, memory_bytes: int) -> HardwareProfile | None:
     """Return the profile of a present GPU, or None.
 
     Args:
@@ -161,22 +161,22 @@ def match_profile(device_name: str, memory_bytes: int) -> Profile | None:
     return min(near, key=lambda profile: abs(profile.memory_bytes - memory_bytes), default=None)
 
 
-def read_profile(path: Path) -> Profile:
+def read_profile(path: Path) -> HardwareProfile:
     """Read one profile file.
 
     Raises:
         ConfigError: unreadable, not YAML, an unknown or missing key, a number without a source; one line.
     """
     try:
-        profile = Profile.model_validate(read_yaml(path))
+        profile = HardwareProfile.model_validate(read_yaml(path))
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{path}: {explained(error, Profile)[0]}") from None
+        raise ConfigError(f"{path}: {explained(error, HardwareProfile)[0]}") from None
     if profile.name != path.stem:
         raise ConfigError(f"{path}: its name is {profile.name}; it has to be the file's, {path.stem}")
     return profile
 
 
-def dump_profile(profile: Profile) -> str:
+def dump_profile(profile: HardwareProfile) -> str:
     """Return ``profile`` as YAML that :func:`read_profile` reads."""
     tree: dict[str, Any] = profile.model_dump(mode="json")
     return yaml.safe_dump(tree, sort_keys=False, width=110, allow_unicode=True)

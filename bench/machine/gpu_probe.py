@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.machine.datasheets import Measured, Profile, match_profile
+from bench.machine.datasheets import HardwareProfile, Measured, match_profile
 from bench.machine.nvml import read_gpus
 from bench.machine.speeds import copy_bytes_per_s, matmul_flops_per_s
 from bench.units import GIB
@@ -64,7 +64,7 @@ def present_gpu(index: int = 0) -> Gpu:
     )
 
 
-def measure_profile(index: int = 0) -> Profile:
+def measure_profile(index: int = 0) -> HardwareProfile:
     """Measure CUDA device ``index`` and return its profile: the known one completed, or a new one.
 
     Raises:
@@ -85,7 +85,7 @@ def measure_profile(index: int = 0) -> Profile:
     return complete_profile(gpu, measured, overhead_bytes)
 
 
-def complete_profile(gpu: Gpu, measured: Measured, overhead_bytes: int | None) -> Profile:
+def complete_profile(gpu: Gpu, measured: Measured, overhead_bytes: int | None) -> HardwareProfile:
     """Return the known profile of ``gpu`` with what was measured, or a profile of measured values alone."""
     by_us = (
         f"measured by etad-bench profiles measure on {measured.on}, driver {measured.driver}, torch {measured.torch}"
@@ -105,7 +105,7 @@ def complete_profile(gpu: Gpu, measured: Measured, overhead_bytes: int | None) -
         else:
             fields["sources"][field] = by_us
             fields["unknown"].pop(field, None)
-    return Profile.model_validate(fields)
+    return HardwareProfile.model_validate(fields)
 
 
 def _fields_of_unknown(gpu: Gpu, measured: Measured, by_us: str) -> dict[str, Any]:

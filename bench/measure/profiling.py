@@ -44,7 +44,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Profile:
+class TorchProfile:
     """What a trace says.
 
     Attributes:
@@ -62,7 +62,7 @@ class Profile:
     gpu: str | None
 
 
-def profile_cell(cell: Cell, device: torch.device, steps: int, trace: Path) -> Profile:
+def profile_cell(cell: Cell, device: torch.device, steps: int, trace: Path) -> TorchProfile:
     """Run the cell's step a few times under the profiler; call it in a process of its own.
 
     Args:
@@ -93,7 +93,7 @@ def profile_cell(cell: Cell, device: torch.device, steps: int, trace: Path) -> P
         raise DataError(f"{trace}: cannot be written ({error.strerror or error})") from None
     kind = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     operators = [Operator(one.key, one.count, getattr(one, kind) / 1e6) for one in profiler.key_averages()]
-    return Profile(
+    return TorchProfile(
         steps_s=tuple(stop - start for start, stop in step_windows(events)),
         phases_s=phase_times(events, steps),
         operators=tuple(

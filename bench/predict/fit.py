@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, Profile
+from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, HardwareProfile
 from bench.machine.environment import slug
 from bench.predict.device_rules import DEFAULT_CAPABILITY
 from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_from_trace
@@ -31,10 +31,10 @@ class Target:
     context_bytes: int | None
     context_unknown: str
     compute_capability: tuple[int, int]
-    profile: Profile | None = None
+    profile: HardwareProfile | None = None
 
     @classmethod
-    def of_profile(cls, profile: Profile) -> Self:
+    def of_profile(cls, profile: HardwareProfile) -> Self:
         """Return the GPU of a profile."""
         major, minor = profile.compute_capability.split(".")
         return cls(
@@ -72,7 +72,7 @@ class Fit:
     out_of_memory: OutOfMemory | None = None
 
 
-def judge(free: MemoryPrediction, target: Target, trace: Trace) -> Fit:
+def judge_fit(free: MemoryPrediction, target: Target, trace: Trace) -> Fit:
     """Say whether an experiment fits.
 
     Args:

@@ -90,7 +90,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class LiveTensor:
     """A tensor (or scratch) that is alive at the peak."""
 
     size_bytes: int
@@ -117,7 +117,7 @@ class Composition:
     rounding_bytes: int
     categories: dict[Category, int]
     modules: dict[str, int]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[LiveTensor, ...]
 
 
 class Interval(NamedTuple):
@@ -323,7 +323,7 @@ def compose(trace: Trace, summit: Summit) -> Composition:
         rounding_bytes=summit.allocated_bytes - requested,
         categories=_sums((a.category, a.size_bytes) for a in allocations),
         modules=_sums((module_group(a.module), a.size_bytes) for a in allocations),
-        tensors=tuple(Tensor(a.size_bytes, a.category, a.module, a.operator, a.shape) for a in largest),
+        tensors=tuple(LiveTensor(a.size_bytes, a.category, a.module, a.operator, a.shape) for a in largest),
     )
 
 

@@ -8,7 +8,7 @@ the host, which has to issue every operator.
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.machine.datasheets import Precision, Profile
+from bench.machine.datasheets import HardwareProfile, Precision
 
 LAUNCH_S = 5e-6
 """What torch needs to issue one operator to a GPU, where it was not measured: about 5 us on current hosts."""
@@ -67,7 +67,7 @@ def _larger(first: float | None, second: float | None) -> float | None:
     return max((value for value in (first, second) if value is not None), default=None)
 
 
-def roof_of_profile(profile: Profile, precision: Precision, operator_s: float = LAUNCH_S) -> Roof:
+def roof_of_profile(profile: HardwareProfile, precision: Precision, operator_s: float = LAUNCH_S) -> Roof:
     """Return the roof of a GPU from its data sheet."""
     peak = profile.peak_flops_per_s(precision)
     source = f"data sheet of {profile.name}, {precision}"

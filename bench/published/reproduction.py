@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.published.figures import Figure, Reproduction, find_reproducible
+from bench.records.flat import flat
 from bench.records.record import Record
 from etad.config import Config, load_config
 
@@ -42,7 +43,7 @@ MISSING_TRAINING = 0.01
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReproductionVerdict:
     """The verdict and why; ``figure`` is the published figure, None where there is none."""
 
     word: Word
@@ -53,7 +54,7 @@ class Verdict:
         return f"{self.word}: {self.why}"
 
 
-def judge(records: Sequence[Record], figures: Sequence[Figure] | None = None) -> Verdict:
+def judge_reproduction(records: Sequence[Record], figures: Sequence[Figure] | None = None) -> ReproductionVerdict:
     """Compare the accuracy records of one experiment, one a seed, with the published figure.
 
     Args:
@@ -63,7 +64,7 @@ def judge(records: Sequence[Record], figures: Sequence[Figure] | None = None) ->
     name = str(records[0].config["name"])
     figure = find_reproducible(name, figures)
     if figure is None or figure.reproduction is None or figure.average_map_percent is None:
-        return Verdict("not comparable", f"no published figure belongs to the config {name}", None)
+        return ReproductionVerdict("not comparable", f"no published figure belongs to the config {name}", None)
     wanted, published = figure.reproduction, figure.average_map_percent
     values = 100 * np.array([record.metrics["average_mAP"].value for record in records], dtype=np.float64)
     reasons = list(dict.fromkeys(reason for record in records for reason in _obstacles(record, wanted, published)))
@@ -74,14 +75,16 @@ def judge(records: Sequence[Record], figures: Sequence[Figure] | None = None) ->
             f"{wanted.tolerance_percent:g}: run more seeds"
         )
     if reasons:
-        return Verdict("not comparable", "; ".join(reasons), figure)
+        return ReproductionVerdict("not comparable", "; ".join(reasons), figure)
     difference = float(values.mean()) - published
     spread = f" ± {values.std(ddof=1):.2f} over {len(values)} seeds" if len(values) > 1 else " with one seed"
     why = (
         f"average mAP {values.mean():.2f}{spread}, published {published:.2f}, difference {difference:+.2f}, "
         f"tolerance {wanted.tolerance_percent:g} ({wanted.tolerance_reason})"
     )
-    return Verdict("reproduced" if abs(difference) <= wanted.tolerance_percent else "not reproduced", why, figure)
+    return ReproductionVerdict(
+        "reproduced" if abs(difference) <= wanted.tolerance_percent else "not reproduced", why, figure
+    )
 
 
 def _obstacles(record: Record, wanted: Reproduction, published: float) -> Iterator[str]:
@@ -120,7 +123,7 @@ def _other_settings(record: Record, shipped: Config) -> list[str]:
         ignored += ["step.proposal_sampler", "model.encoder.weights", "data.train_subsets", "data.min_action_fraction"]
     if "predictions" in record.measurement:
         ignored += ["train", "step", "model", "data.train_subsets", "data.length", "data.input", "data.channels"]
-    ours, theirs = dict(_flat(record.config)), dict(_flat(shipped.resolved()))
+    ours, theirs = flat("", record.config), flat("", shipped.resolved())
     return [
         f"{key} {_shown(ours.get(key))}, not {_shown(theirs.get(key))}"
         for key in sorted(ours.keys() | theirs.keys())
@@ -129,21 +132,13 @@ def _other_settings(record: Record, shipped: Config) -> list[str]:
     ]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _shown(value: Any) -> str:
     # The same weight file may lie in another folder.
     return PurePath(value).name if isinstance(value, str) else str(value)
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
-    return dict(_flat(tree)).get(key)
+    return flat("", tree).get(key)
 
 
 def _count(record: Record, name: str) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pandas.api.types import is_object_dtype
 
-from bench.records.frame import flat, to_pandas
+from bench.records.flat import flat_cells
+from bench.records.frame import to_pandas
 from bench.records.record import Metric, Record
 from etad.errors import ConfigError
 from etad.files import replace_atomically
@@ -139,7 +140,7 @@ SINKS: dict[str, Callable[[Sequence[Record], str], int]] = {
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    return flat("config", record.config) | flat("measurement", record.measurement)
+    return flat_cells("config", record.config) | flat_cells("measurement", record.measurement)
 
 
 def _points(record: Record) -> Iterator[tuple[str, int, float]]:

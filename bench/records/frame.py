@@ -1,8 +1,9 @@
 """Records as a pandas data frame with flat columns."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from bench.records.flat import flat_cells
 from bench.records.record import Metrics, Record
 
 if TYPE_CHECKING:
@@ -22,14 +23,6 @@ def to_pandas(records: Iterable[Record]) -> "pd.DataFrame":
     return pd.DataFrame.from_records([_row(record) for record in records])
 
 
-def flat(prefix: str, value: Any) -> dict[str, Any]:
-    """Return nested mappings as one, by dotted keys that begin with ``prefix``; a list becomes its text."""
-    if isinstance(value, Mapping):
-        return {key: item for name, below in value.items() for key, item in flat(f"{prefix}.{name}", below).items()}
-    # A list in a cell cannot be grouped by; its text can.
-    return {prefix: ", ".join(str(item) for item in value) if isinstance(value, list) else value}
-
-
 def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {
         "device": record.device,
@@ -43,14 +36,14 @@ def _row(record: Record) -> dict[str, Any]:
         "failure": record.failure.message if record.failure else None,
         "warnings": "; ".join(record.warnings),
     }
-    row |= flat("config", record.config)
-    row |= flat("measurement", record.measurement)
+    row |= flat_cells("config", record.config)
+    row |= flat_cells("measurement", record.measurement)
     _add_metrics("metrics", record.metrics, row)
     for phase, metrics in record.phases.items():
         _add_metrics(f"phases.{phase}", metrics, row)
     for name, finding in record.findings.items():
         row |= {f"findings.{name}": finding.verdict, f"findings.{name}.why": finding.why}
-    row |= flat("environment", record.environment)
+    row |= flat_cells("environment", record.environment)
     return row
 
 

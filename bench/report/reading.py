@@ -57,7 +57,7 @@ def held_sizes(record: Record, what: str) -> list[tuple[str, float]]:
     return sorted((pair for pair in sizes if pair[1] > 0), key=lambda pair: -pair[1])
 
 
-def value_of(record: Record, name: str) -> float | None:
+def value_in(record: Record, name: str) -> float | None:
     """Return the value of a metric; None where it is missing or not known."""
     metric = record.metrics.get(name)
     return None if metric is None or metric.value is None else float(metric.value)
@@ -89,7 +89,7 @@ def done_flops(metrics: Metrics) -> float:
 
 def roofline_points(record: Record) -> Iterator[tuple[str, float, float]]:
     """Yield name, arithmetic intensity in FLOP/byte and speed in FLOP/s of the step and of each phase that computes."""
-    intensity, speed = (value_of(record, name) for name in (INTENSITY, SPEED))
+    intensity, speed = (value_in(record, name) for name in (INTENSITY, SPEED))
     if intensity and speed:
         yield "step", intensity, speed
     for name, metrics in record.phases.items():
@@ -104,8 +104,8 @@ def highest_roof(records: Sequence[Record]) -> tuple[float, float] | None:
 
     What was probed differs from run to run. None of it can be above the device's own, so the highest counts.
     """
-    peaks = [peak for record in records if (peak := value_of(record, "peak_flops_per_s"))]
-    bandwidths = [rate for record in records if (rate := value_of(record, "memory_bandwidth_bytes_per_s"))]
+    peaks = [peak for record in records if (peak := value_in(record, "peak_flops_per_s"))]
+    bandwidths = [rate for record in records if (rate := value_in(record, "memory_bandwidth_bytes_per_s"))]
     return (max(peaks), max(bandwidths)) if peaks and bandwidths else None
 
 

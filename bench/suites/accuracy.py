@@ -17,7 +17,7 @@ from bench.cells import Cell
 from bench.machine.environment import Environment, collect_environment, device_meant, device_slug
 from bench.machine.processes import Outcome
 from bench.measure.data_check import DataCheck, check_data
-from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge
+from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge_reproduction
 from bench.records.draft import Asked, draft
 from bench.records.record import Finding, Metric, Metrics, Record
 from etad.config import Config
@@ -151,7 +151,7 @@ def measure_accuracy(
         },
         warnings=dict.fromkeys(warnings),
     )
-    judged = judge([record])
+    judged = judge_reproduction([record])
     verdict = Finding(verdict=judged.word, why=judged.why)
     return record.model_copy(update={"findings": record.findings | {VERDICT: verdict}})
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from bench.cells import Cell
-from bench.machine.datasheets import Profile
+from bench.machine.datasheets import HardwareProfile
 from bench.machine.environment import collect_environment, slug
 from bench.machine.processes import run_isolated
 from bench.measure.roofs import device_precision
@@ -34,7 +34,7 @@ def training_videos(config: Config) -> int | None:
 
 
 def forecast_cells(
-    cells: Sequence[Cell], profiles: Sequence[Profile], calibration: Calibration, videos: int | None
+    cells: Sequence[Cell], profiles: Sequence[HardwareProfile], calibration: Calibration, videos: int | None
 ) -> Iterator[Record]:
     """Yield the record of every cell on every GPU.
 
@@ -60,7 +60,7 @@ def forecast_cells(
             yield _record(cell, counts, profile, calibration, videos, begun)
 
 
-def roof_to_forecast(profile: Profile, precision: str) -> Roof:
+def roof_to_forecast(profile: HardwareProfile, precision: str) -> Roof:
     """Return what a GPU was measured to do, where its profile says so, else what its data sheet promises."""
     kind = device_precision(precision, profile.compute_capability)  # type: ignore[arg-type]
     roof = roof_of_profile(profile, kind)
@@ -73,7 +73,7 @@ def roof_to_forecast(profile: Profile, precision: str) -> Roof:
 def _record(
     cell: Cell,
     counts: Counts,
-    profile: Profile,
+    profile: HardwareProfile,
     calibration: Calibration,
     videos: int | None,
     begun: Draft,

@@ -16,7 +16,7 @@ from bench.machine.environment import Environment, collect_environment, slug
 from bench.machine.processes import Outcome, Runner, run_all, usable_cores
 from bench.predict.allocator import Usage
 from bench.predict.device_rules import DEFAULT_CAPABILITY
-from bench.predict.fit import Fit, Target, judge
+from bench.predict.fit import Fit, Target, judge_fit
 from bench.predict.memory import (
     METHOD,
     Composition,
@@ -51,7 +51,7 @@ def predict_cell(config: Config, task: Task, target: Target | None) -> CellPredi
     """Predict a cell; called in a process of its own."""
     trace = trace_cell(config, task, target)
     memory = predict_from_trace(trace, context_bytes=None if target is None else target.context_bytes)
-    return CellPrediction(memory, None if target is None else judge(memory, target, trace))
+    return CellPrediction(memory, None if target is None else judge_fit(memory, target, trace))
 
 
 def trace_cell(config: Config, task: Task, target: Target | None) -> Trace:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bench.cells import Cell
-from bench.machine.datasheets import Profile
+from bench.machine.datasheets import HardwareProfile
 from bench.machine.environment import Environment, collect_environment
 from bench.machine.processes import Outcome, run_all, usable_cores
 from bench.predict.device_rules import cublas_workspace_bytes
-from bench.predict.fit import Target, judge, judge_within, predict_within
+from bench.predict.fit import Target, judge_fit, judge_within, predict_within
 from bench.predict.memory import MemoryPrediction, predict_from_trace, trace_for_cuda
 from bench.predict.quick_flops import arithmetic_per_video
 from bench.predict.recorder import Trace
@@ -153,7 +153,7 @@ def fastest_first(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=_order)
 
 
-def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) -> Iterator[Record]:
+def wanted(config: Config, profiles: Sequence[HardwareProfile], command: Sequence[str]) -> Iterator[Record]:
     """Yield a record for every GPU: whether the setting fits it. GPUs with the same rules share one trace.
 
     Args:
@@ -172,7 +172,7 @@ def wanted(config: Config, profiles: Sequence[Profile], command: Sequence[str]) 
             traced[rules] = trace, predict_from_trace(trace)
         trace, free = traced[rules]
         memory = replace(free, context_bytes=target.context_bytes)
-        found = CellPrediction(memory, judge(memory, target, trace))
+        found = CellPrediction(memory, judge_fit(memory, target, trace))
         option = Option(config, found, started_at, time.perf_counter() - begun)
         yield _record(option, target, environment, [*command, "--hardware", profile.name])
 
@@ -199,7 +199,7 @@ def _record(option: Option, target: Target, environment: Environment, command: S
     return record.model_copy(update={"metrics": record.metrics | more})
 
 
-def peak_flops_per_s(profile: Profile, precision: Precision) -> float | None:
+def peak_flops_per_s(profile: HardwareProfile, precision: Precision) -> float | None:
     """Return a GPU's peak for a precision of ours; None where it has no such units.
 
     By default torch lets convolutions, which are nearly all of the arithmetic, use TF32 for fp32 where there is any.

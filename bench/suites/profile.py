@@ -5,12 +5,12 @@ from typing import Any
 from bench.cells import Cell
 from bench.machine.environment import collect_environment, device_meant, device_slug
 from bench.machine.processes import Outcome
-from bench.measure.profiling import METHOD, NO_KERNELS, SUITE, Profile
+from bench.measure.profiling import METHOD, NO_KERNELS, SUITE, TorchProfile
 from bench.records.draft import Asked, draft
 from bench.records.record import Metric, Metrics, Record
 
 
-def profile_record(cell: Cell, outcome: Outcome[Profile], measurement: dict[str, Any]) -> Record:
+def profile_record(cell: Cell, outcome: Outcome[TorchProfile], measurement: dict[str, Any]) -> Record:
     """Return the record of a profiled cell, or of how its process failed."""
     environment, found = collect_environment(), outcome.value
     device = device_slug(environment, found.gpu) if found else device_meant(environment, measurement["device"])

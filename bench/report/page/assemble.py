@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.machine.datasheets import Profile
+from bench.machine.datasheets import HardwareProfile
 from bench.published.figures import Figure
 from bench.report.page.collect import Collected, Entry
 from bench.report.page.curves import curve_sections
@@ -24,7 +24,11 @@ LONG = 70
 
 
 def build_report(
-    collected: Collected, sources: Sequence[Path], figures: Sequence[Figure], profiles: Sequence[Profile], made: str
+    collected: Collected,
+    sources: Sequence[Path],
+    figures: Sequence[Figure],
+    profiles: Sequence[HardwareProfile],
+    made: str,
 ) -> Report:
     """Return the report.
 
@@ -57,7 +61,7 @@ def build_report(
     )
 
 
-def _summary(entries: Sequence[Entry], profiles: Sequence[Profile]) -> Iterator[str]:
+def _summary(entries: Sequence[Entry], profiles: Sequence[HardwareProfile]) -> Iterator[str]:
     yield _what_there_is(entries)
     yield from _accuracies(own_candidates(entries))
     yield from _memories(list(needs_of(entries)), profiles)
@@ -101,7 +105,7 @@ def _accuracies(candidates: Sequence[Candidate]) -> Iterator[str]:
         yield text + (f"; the lowest is {100 * worst.average_map:.2f} % at {worst.label}." if worst != best else ".")
 
 
-def _memories(needs: Sequence[Need], profiles: Sequence[Profile]) -> Iterator[str]:
+def _memories(needs: Sequence[Need], profiles: Sequence[HardwareProfile]) -> Iterator[str]:
     groups: dict[tuple[str, str], list[Need]] = defaultdict(list)
     for need in needs:
         groups[need.experiment, need.kind].append(need)
@@ -110,7 +114,7 @@ def _memories(needs: Sequence[Need], profiles: Sequence[Profile]) -> Iterator[st
         yield f"{name}, reserved memory, {kind}: {'; '.join(_need_text(need, profiles) for need in ends)}."
 
 
-def _need_text(need: Need, profiles: Sequence[Profile]) -> str:
+def _need_text(need: Need, profiles: Sequence[HardwareProfile]) -> str:
     verdicts = Counter(verdict(need, profile.available_memory_bytes) for profile in profiles)
     size = " to ".join(dict.fromkeys(map(format_bytes, (need.low_bytes, need.high_bytes))))
     many = len(need.settings) > LONG

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, Profile
+from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, HardwareProfile
 from bench.records.record import Kind, Metric, Record
 from bench.report.page.charts import Range, range_chart
 from bench.report.page.collect import Entry, spread_out, telling_names, title
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table, Value
 from bench.report.page.parts import bytes_column, kind_column
 from bench.report.page.settings import DEVICE, label_of_several
-from bench.report.reading import experiment, fits, task_name, value_of
+from bench.report.reading import experiment, fits, task_name, value_in
 from bench.units import GIB, MIB, format_bytes
 
 VERDICTS = {"yes": "● yes", "no": "○ no", "uncertain": "◐ uncertain"}
@@ -41,7 +41,7 @@ class Need:
         return ", ".join(filter(None, [self.experiment, self.settings]))
 
 
-def fitting_section(entries: Sequence[Entry], profiles: Sequence[Profile]) -> Section:
+def fitting_section(entries: Sequence[Entry], profiles: Sequence[HardwareProfile]) -> Section:
     """Return the section: the verdicts of the records, then a comparison of every need with every profile."""
     memory = [entry for entry in entries if entry.record.suite == "memory" and _reserved(entry.record) is not None]
     needs = list(needs_of(memory))
@@ -89,7 +89,7 @@ def needs_of(entries: Sequence[Entry]) -> Iterator[Need]:
     for group in cells.values():
         bounds = [_bounds(metric) for entry in group if (metric := _reserved(entry.record)) is not None]
         low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
-        least = min(value_of(entry.record, "requested_peak_bytes") or low for entry in group)
+        least = min(value_in(entry.record, "requested_peak_bytes") or low for entry in group)
         first = group[0].record
         # A page of 4 KiB more or less, as a ratio makes it, is the same need to a reader.
         equal[experiment(first), task_name(first), first.kind, low, high, round(least / MIB)].append(group[0])
@@ -107,7 +107,7 @@ def _bounds(metric: Metric) -> tuple[float, float]:
     return (value if metric.low is None else float(metric.low), value if metric.high is None else float(metric.high))
 
 
-def _chart(needs: Sequence[Need], profiles: Sequence[Profile], more: str) -> Chart:
+def _chart(needs: Sequence[Need], profiles: Sequence[HardwareProfile], more: str) -> Chart:
     sizes = sorted({round(profile.memory_bytes / GIB, 1) for profile in profiles})
     rows = [
         Range(need.label, need.low_bytes / GIB, need.high_bytes / GIB, need.kind, _range_text(need)) for need in needs
@@ -125,7 +125,7 @@ def _range_text(need: Need) -> str:
     return " to ".join(dict.fromkeys(map(format_bytes, (need.low_bytes, need.high_bytes))))
 
 
-def _matrices(needs: Sequence[Need], profiles: Sequence[Profile]) -> Iterator[Table]:
+def _matrices(needs: Sequence[Need], profiles: Sequence[HardwareProfile]) -> Iterator[Table]:
     """Yield the verdicts with equal GPUs in one row, and the same with a row for each."""
     judged = [
         (profile, [verdict(need, profile.available_memory_bytes) for need in needs])

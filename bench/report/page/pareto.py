@@ -17,7 +17,7 @@ from bench.report.page.collect import Entry, spread_out
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table
 from bench.report.page.parts import bytes_column, kind_column, number_column
 from bench.report.page.settings import DEVICE, differing, label
-from bench.report.reading import experiment, value_of
+from bench.report.reading import experiment, value_in
 from bench.units import GIB, HOUR_S, format_bytes, format_seconds, unit_for
 
 PREFIXES = {"anet": "activitynet", "thumos": "thumos", "hacs": "hacs"}
@@ -121,7 +121,7 @@ def own_candidates(entries: Sequence[Entry]) -> list[Candidate]:
     memory = _memory_by_settings(entries)
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        if entry.record.suite == "accuracy" and value_of(entry.record, "average_mAP") is not None:
+        if entry.record.suite == "accuracy" and value_in(entry.record, "average_mAP") is not None:
             same = [entry.record.kind, experiment(entry.record), entry.settings]
             groups[json.dumps(same, sort_keys=True)].append(entry)
     by_experiment: dict[str, list[Entry]] = defaultdict(list)
@@ -133,13 +133,13 @@ def own_candidates(entries: Sequence[Entry]) -> list[Candidate]:
 
 def _own_candidate(group: Sequence[Entry], names: Sequence[str], memory: dict[str, Memory]) -> Candidate:
     first, name = group[0].record, experiment(group[0].record)
-    seconds = [value for entry in group if (value := value_of(entry.record, "train_s")) is not None]
+    seconds = [value for entry in group if (value := value_in(entry.record, "train_s")) is not None]
     size_bytes, level, memory_kind = memory.get(_memory_key(group[0]), (None, "", first.kind))
     return Candidate(
         label=", ".join(part for part in (name, label(group[0].settings, names)) if part),
         dataset=next((to for prefix, to in PREFIXES.items() if name.startswith(prefix)), name),
         kind=first.kind,
-        average_map=statistics.fmean(value_of(entry.record, "average_mAP") or 0.0 for entry in group),
+        average_map=statistics.fmean(value_in(entry.record, "average_mAP") or 0.0 for entry in group),
         memory_bytes=size_bytes,
         memory_of=f"{level}, {memory_kind}" if size_bytes is not None else "",
         memory_kind=memory_kind,
@@ -305,7 +305,7 @@ def _memory_by_settings(entries: Sequence[Entry]) -> dict[str, Memory]:
     for entry in sorted(entries, key=lambda entry: entry.record.kind == "measured"):
         if entry.record.suite == "memory" and entry.record.measurement.get("task", "train") == "train":
             for level in MEMORY:
-                size = value_of(entry.record, f"{level}_peak_bytes")
+                size = value_in(entry.record, f"{level}_peak_bytes")
                 if size is not None:
                     found[_memory_key(entry)] = (size, level, entry.record.kind)
                     break

@@ -1,10 +1,11 @@
 """What a cell was set to, in words for a person, and which of these settings tell the cells of a report apart."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from pydantic import JsonValue
 
+from bench.records.flat import flat_cells
 from bench.records.record import Record
 from etad.config import Config, EfficiencyConfig
 from etad.variants import VARIANTS
@@ -59,13 +60,13 @@ def settings_of(record: Record) -> dict[str, Setting]:
 
     What a record does not say, since the setting came later, is taken to be the default: defaults keep what was.
     """
-    flat = _defaults() | dict(_flat("", record.config))
-    named = {name: flat.pop(key) for key, name in NAMES.items() if key in flat}
+    found = _defaults() | flat_cells("", record.config)
+    named = {name: found.pop(key) for key, name in NAMES.items() if key in found}
     named[VARIANT] = _variant(record.config)
     named[DEVICE] = record.device
     rest = {
         key: value
-        for key, value in flat.items()
+        for key, value in found.items()
         if key not in BESIDE_THE_POINT and not key.startswith(("efficiency.", "evaluate.", "postprocess."))
     }
     return named | rest
@@ -134,7 +135,7 @@ def _phrase(name: str, value: Setting) -> str:
 
 @cache
 def _defaults() -> dict[str, Setting]:
-    return dict(_flat("", Config(name="").resolved()))
+    return flat_cells("", Config(name="").resolved())
 
 
 def _variant(config: Mapping[str, JsonValue]) -> str:
@@ -147,14 +148,3 @@ def _variant(config: Mapping[str, JsonValue]) -> str:
         if settings == variant.model_dump(mode="json"):
             return name
     return ", ".join(f"{key}={show(value)}" for key, value in settings.items() if value != published.get(key))
-
-
-def _flat(prefix: str, tree: Mapping[str, JsonValue]) -> Iterator[tuple[str, Setting]]:
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _flat(f"{name}.", value)
-        elif isinstance(value, list):
-            yield name, ", ".join(map(str, value))
-        else:
-            yield name, value

@@ -9,7 +9,7 @@ from bench.report.page.charts import Bar, Limit, Mark, scatter_chart
 from bench.report.page.collect import Entry, spread_out, telling_names, title
 from bench.report.page.document import Block, Chart, Charts, Column, Note, Section, Table, Value
 from bench.report.page.parts import bar_charts, kind_column, number_column, seconds_column, share_column
-from bench.report.reading import INTENSITY, SPEED, experiment, highest_roof, value_of
+from bench.report.reading import INTENSITY, SPEED, experiment, highest_roof, value_in
 from bench.units import format_number, format_seconds
 
 SUITE = "throughput"
@@ -21,7 +21,7 @@ INSTEAD = "etad-bench throughput --ratio 0.3,1.0 --store RESULTS"
 
 def speed_section(entries: Sequence[Entry]) -> Section:
     """Return the section: durations, rates, energy and the phases of a step."""
-    timed = [entry for entry in entries if entry.record.suite == SUITE and value_of(entry.record, "step_s") is not None]
+    timed = [entry for entry in entries if entry.record.suite == SUITE and value_in(entry.record, "step_s") is not None]
     blocks: list[Block] = []
     if timed:
         titles = _titles(timed)
@@ -33,7 +33,7 @@ def speed_section(entries: Sequence[Entry]) -> Section:
 
 def roofline_section(entries: Sequence[Entry]) -> Section:
     """Return the section: a chart for every device and precision, with the records under its roof."""
-    placed = [entry for entry in entries if value_of(entry.record, SPEED) and value_of(entry.record, INTENSITY)]
+    placed = [entry for entry in entries if value_in(entry.record, SPEED) and value_in(entry.record, INTENSITY)]
     if not placed:
         return Section("roofline", "Roofline", instead=INSTEAD)
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
@@ -72,7 +72,7 @@ def _verdict(record: Record, name: str) -> str | None:
 
 def _phase_charts(entries: Sequence[Entry], titles: dict[Path, str]) -> list[Chart]:
     several = len({entry.record.device for entry in entries}) > 1
-    chosen = spread_out(sorted(entries, key=lambda entry: value_of(entry.record, "step_s") or 0.0), MOST_BARS)
+    chosen = spread_out(sorted(entries, key=lambda entry: value_in(entry.record, "step_s") or 0.0), MOST_BARS)
     bars = [
         Bar(
             titles[entry.path] + (f", {entry.record.device}" if several else ""),
@@ -110,7 +110,7 @@ def _table(entries: Sequence[Entry], titles: dict[Path, str]) -> Table:
                 len(step.samples) or None,
                 _verdict(record, "stability.step_s"),
                 *(
-                    value_of(record, name)
+                    value_in(record, name)
                     for name in ("videos_per_s", "snippets_per_s", "mfu_ratio", "energy_per_video_j")
                 ),
                 _verdict(record, "bound"),
@@ -141,15 +141,15 @@ def _roof_chart(number: int, title: str, entries: Sequence[Entry]) -> Chart:
     titles = _titles(entries)
     marks = [
         Mark(
-            value_of(entry.record, INTENSITY) or 0.0,
-            value_of(entry.record, SPEED) or 0.0,
+            value_in(entry.record, INTENSITY) or 0.0,
+            value_in(entry.record, SPEED) or 0.0,
             titles[entry.path].removeprefix(f"{experiment(entry.record)}, "),
             _point_text(entry, titles),
             entry.record.kind,
         )
         for entry in entries[:MOST_MARKS]
     ]
-    peaks = [peak for entry in entries if (peak := value_of(entry.record, "peak_flops_per_s"))]
+    peaks = [peak for entry in entries if (peak := value_in(entry.record, "peak_flops_per_s"))]
     limits = []
     if roof := highest_roof([entry.record for entry in entries]):
         peak, bandwidth = roof
@@ -180,6 +180,6 @@ def _roof_chart(number: int, title: str, entries: Sequence[Entry]) -> Chart:
 
 
 def _point_text(entry: Entry, titles: dict[Path, str]) -> str:
-    achieved = format_number(value_of(entry.record, SPEED) or 0.0)
-    share = value_of(entry.record, "mfu_ratio")
+    achieved = format_number(value_in(entry.record, SPEED) or 0.0)
+    share = value_in(entry.record, "mfu_ratio")
     return f"{titles[entry.path]}: {achieved}FLOP/s" + (f", {share:.1%} of the peak" if share is not None else "")

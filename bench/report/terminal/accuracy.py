@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.published.figures import Figure, describe_cost
-from bench.published.reproduction import Verdict, judge
+from bench.published.reproduction import ReproductionVerdict, judge_reproduction
 from bench.records.frame import to_pandas
 from bench.records.record import Record
 from bench.report.terminal.tables import grid
@@ -38,10 +38,10 @@ def over_seeds(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdicts(records: Sequence[Record]) -> dict[float, Verdict]:
+def verdicts(records: Sequence[Record]) -> dict[float, ReproductionVerdict]:
     """Return the verdict on every snippet ratio, over its seeds."""
     ratios = sorted({_ratio(record) for record in records})
-    return {ratio: judge([record for record in records if _ratio(record) == ratio]) for ratio in ratios}
+    return {ratio: judge_reproduction([record for record in records if _ratio(record) == ratio]) for ratio in ratios}
 
 
 def as_json(records: Sequence[Record]) -> str:

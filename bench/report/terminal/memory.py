@@ -8,7 +8,7 @@ from bench.cells import KNOBS, why_without_effect
 from bench.published.figures import load_published
 from bench.records.names import LEVELS
 from bench.records.record import Metric, Metrics, Record
-from bench.report.reading import fits, setting
+from bench.report.reading import fits, held, setting
 from bench.report.terminal.tables import (
     Column,
     Format,
@@ -149,34 +149,25 @@ def _verdict(record: Record) -> str:
 def _holders(record: Record) -> Iterator[str]:
     """Yield what holds the memory at the peak, largest first, by category, by module, and the top tensors."""
     for kind, title in (("category", "category"), ("module", "module"), ("tensor", "largest tensors")):
-        held = _held(record, kind)
-        if not held:
+        sizes = held(record, kind)
+        if not sizes:
             continue
         if kind == "category":
-            yield from ("", f"What holds the memory: {held[0][1].method}")
+            yield from ("", f"What holds the memory: {sizes[0][1].method}")
         yield from ("", f"by {title}" if kind != "tensor" else title)
-        total = sum(metric.value or 0 for _, metric in _held(record, "category"))
-        for name, metric in held:
+        total = sum(metric.value or 0 for _, metric in held(record, "category"))
+        for name, metric in sizes:
             size = metric.value or 0
             text = metric.method if kind == "tensor" else name
             yield f"  {size / MIB:10.1f} MiB  {size / total:6.1%}  {text}"
 
 
-def _held(record: Record, kind: str) -> list[tuple[str, Metric]]:
-    prefix = f"held.{kind}."
-    return [
-        (name.removeprefix(prefix).removesuffix("_bytes"), metric)
-        for name, metric in record.metrics.items()
-        if name.startswith(prefix)
-    ]
-
-
 def _largest_holder(record: Record) -> str | None:
-    held = _held(record, "category")
-    if not held:
+    sizes = held(record, "category")
+    if not sizes:
         return None
-    name, largest = held[0]
-    return f"{name} {(largest.value or 0) / sum(metric.value or 0 for _, metric in held):.0%}"
+    name, largest = sizes[0]
+    return f"{name} {(largest.value or 0) / sum(metric.value or 0 for _, metric in sizes):.0%}"
 
 
 def with_slopes(records: Sequence[Record]) -> list[Record]:

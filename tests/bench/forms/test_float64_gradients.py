@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.batches import CLASSES, random_batch
 from bench.forms.float64_gradients import SNIPPETS, compare_in_float64, gradients_in_float64, smaller
-from bench.forms.goals import TARGETS, target_cell
+from bench.forms.goals import GOALS, goal_cell
 from bench.forms.side_by_side import float64_metrics, variant_cells
 from etad.config import Config, parse_config
 from etad.models import convolutions
@@ -130,7 +130,7 @@ def test_what_float32_loses_is_no_matter_of_the_form() -> None:
 
 
 def test_the_step_is_small_but_of_the_same_form() -> None:
-    full = variant_cells(target_cell(TARGETS[0], "cpu"), ["fast"])["fast"].config
+    full = variant_cells(goal_cell(GOALS[0], "cpu"), ["fast"])["fast"].config
     assert full.efficiency.roi_align == "auto"
     # From features, the detector sees what it sees when it is timed.
     found = smaller(full)

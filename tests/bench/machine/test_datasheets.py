@@ -18,8 +18,8 @@ from bench.machine import speeds
 from bench.machine.datasheets import (
     NUMBERS,
     PRECISIONS,
+    HardwareProfile,
     Measured,
-    Profile,
     dump_profile,
     list_profiles,
     load_profile,
@@ -206,7 +206,7 @@ def test_measuring_an_unknown_gpu_makes_a_profile_of_it() -> None:
     assert profile.peak_bf16_flops_per_s == 2e13
     assert profile.peak_tf32_flops_per_s is None
     assert "refused" in profile.unknown["peak_tf32_flops_per_s"]
-    assert Profile.model_validate(yaml.safe_load(dump_profile(profile))) == profile
+    assert HardwareProfile.model_validate(yaml.safe_load(dump_profile(profile))) == profile
 
 
 def test_an_overhead_that_cannot_be_read_stays_null() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.published.figures import load_published
-from bench.published.reproduction import Verdict, judge
+from bench.published.reproduction import ReproductionVerdict, judge_reproduction
 from bench.records.record import Finding, Metric, Record
 from bench.report.terminal.accuracy import as_json, as_markdown
 from etad.config import load_config
@@ -56,8 +56,8 @@ def seeds(*percents: float) -> list[Record]:
     return [record(percent, f"train.seed={seed}") for seed, percent in enumerate(percents)]
 
 
-def judged(records: list[Record]) -> Verdict:
-    return judge(records, FIGURES)
+def judged(records: list[Record]) -> ReproductionVerdict:
+    return judge_reproduction(records, FIGURES)
 
 
 def why_not(*arguments: Any, **keywords: Any) -> str:
@@ -160,4 +160,4 @@ def test_ours_stands_beside_the_published_row() -> None:
 
 
 def test_a_verdict_reads_as_one_line() -> None:
-    assert str(Verdict("reproduced", "it is the same", None)) == "reproduced: it is the same"
+    assert str(ReproductionVerdict("reproduced", "it is the same", None)) == "reproduced: it is the same"

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.cli import main
 from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES, load_profile
 from bench.machine.processes import Outcome
-from bench.predict.fit import Fit, Target, judge, judge_within, predict_within
+from bench.predict.fit import Fit, Target, judge_fit, judge_within, predict_within
 from bench.predict.memory import predict_from_trace
 from bench.predict.quick_flops import arithmetic_per_video
 from bench.records.record import Record
@@ -170,16 +170,16 @@ def test_the_verdict() -> None:
     trace = traced(small())
     free = predict_from_trace(trace)
     assert free.reserved is not None
-    roomy = judge(free, target(free.reserved.high_bytes + MIB), trace)
+    roomy = judge_fit(free, target(free.reserved.high_bytes + MIB), trace)
     assert (roomy.verdict, roomy.reason) == ("yes", "")
     assert roomy.margin is not None
     assert roomy.margin.low_bytes == MIB
-    without_context = judge(free, target(free.reserved.high_bytes + MIB, None), trace)
+    without_context = judge_fit(free, target(free.reserved.high_bytes + MIB, None), trace)
     assert without_context.verdict == "uncertain"
     assert "CUDA context" in without_context.reason
     far = target(free.reserved.high_bytes + CONTEXT_ALLOWANCE_BYTES, None)
-    assert judge(free, far, trace).verdict == "yes"
-    assert judge(free, target(MIB), trace).verdict == "no"
+    assert judge_fit(free, far, trace).verdict == "yes"
+    assert judge_fit(free, target(MIB), trace).verdict == "no"
 
 
 def test_what_a_free_prediction_does_not_decide_is_predicted_within_the_memory() -> None:
@@ -187,7 +187,7 @@ def test_what_a_free_prediction_does_not_decide_is_predicted_within_the_memory()
     free = predict_from_trace(trace)
     assert free.low.steady is not None
     between = target(free.low.steady.peak.requested_bytes + MIB)
-    fit = judge(free, between, trace)
+    fit = judge_fit(free, between, trace)
     assert fit == replace(judge_within(predict_within(trace, between), between), margin=fit.margin)
     assert fit.margin is not None
 

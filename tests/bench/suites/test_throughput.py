@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli import main
 from bench.forms import side_by_side as variants_module
-from bench.forms.goals import TARGETS, target_cell, with_verdict
+from bench.forms.goals import GOALS, goal_cell, with_verdict
 from bench.forms.loops import LOOP_ROWS, LoopRow, time_loops
 from bench.machine import processes
 from bench.machine.clocks import HostClock, Round, Stopwatch
@@ -507,20 +507,20 @@ def test_a_target_is_reached_missed_or_open() -> None:
 
 
 def test_the_targets_are_settings_that_load() -> None:
-    for target in TARGETS:
+    for target in GOALS:
         for device_type in ("cpu", "cuda"):
-            config = target_cell(target, device_type).config
-            assert variants_module.variant_cells(target_cell(target, device_type), ["published", "fast"])
+            config = goal_cell(target, device_type).config
+            assert variants_module.variant_cells(goal_cell(target, device_type), ["published", "fast"])
             if target.config == "anet_e2e":
                 drawn = snippet_count(config.data.length, config.step.snippet_ratio, config.step.chunk)
                 assert drawn / config.data.length == pytest.approx(0.3, abs=0.02)
-    assert proposal_count(target_cell(TARGETS[0], "cpu").config) == 495
-    assert amounts_of(target_cell(TARGETS[1], "cpu").config, task="infer").proposals == 8256
+    assert proposal_count(goal_cell(GOALS[0], "cpu").config) == 495
+    assert amounts_of(goal_cell(GOALS[1], "cpu").config, task="infer").proposals == 8256
 
 
 @pytest.mark.parametrize("row", LOOP_ROWS, ids=lambda row: row.task)
 def test_loops_and_vectorised_forms_agree(row: LoopRow) -> None:
-    config = target_cell(TARGETS[0], "cpu").config
+    config = goal_cell(GOALS[0], "cpu").config
     rounds, difference = time_loops(row, config, Limits(0.0, 1, 0.0))
     assert len(rounds) == 2
     assert difference < 1e-9
