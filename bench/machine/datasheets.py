@@ -94,9 +94,9 @@ class HardwareProfile(pydantic.BaseModel):
                 raise ValueError(f"{field} is null, so it needs a reason under unknown:")
             if known and field in self.unknown:
                 raise ValueError(f"{field} has a value, yet unknown: says why it has none")
-        strangers = sorted((self.sources.keys() | self.unknown.keys()) - set(NUMBERS))
-        if strangers:
-            raise ValueError(f"sources: and unknown: may name numbers only, not {', '.join(strangers)}")
+        others = sorted((self.sources.keys() | self.unknown.keys()) - set(NUMBERS))
+        if others:
+            raise ValueError(f"sources: and unknown: may name numbers only, not {', '.join(others)}")
         return self
 
     def peak_flops_per_s(self, precision: Precision) -> float | None:

@@ -146,8 +146,8 @@ def context_overhead_bytes(gpu: Gpu) -> tuple[int | None, str]:
     A child process is used, because this one already holds more than an empty context. None, with the reason, where
     NVML does not list the child (a container hides process ids) and other processes make the device's total useless.
     """
-    company = "alone" if gpu.alone else "shared"
-    command = [sys.executable, "-m", "bench.machine.empty_context", str(gpu.device), gpu.uuid, company]
+    sharing = "alone" if gpu.alone else "shared"
+    command = [sys.executable, "-m", "bench.machine.empty_context", str(gpu.device), gpu.uuid, sharing]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CONTEXT_TIMEOUT_S, check=True)
         answer = json.loads(done.stdout.splitlines()[-1])

@@ -57,7 +57,7 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, timeout_s: fl
     child = context.Process(target=_answer, args=(sender, function, arguments), daemon=False)
     started_at, begun = datetime.now(UTC), time.perf_counter()
     child.start()
-    # With our copy of the sending end closed, the death of the child ends the waiting.
+    # With our copy of the sending end closed, the end of the child ends the waiting.
     sender.close()
     try:
         answer = _wait(receiver, timeout_s)
@@ -73,7 +73,7 @@ def run_isolated(function: Callable[..., Result], *arguments: Any, timeout_s: fl
         message = f"gave no result within {timeout_s:g} s, and was ended"
         return Outcome("timeout", None, message, started_at, duration_s)
     if answer is None:
-        return Outcome("error", None, _death(child.exitcode), started_at, duration_s)
+        return Outcome("error", None, _how_it_ended(child.exitcode), started_at, duration_s)
     kind, content = answer
     if kind == "mistake":
         raise content
@@ -167,13 +167,13 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
         text = str(error).strip().splitlines()
         name = type(error).__name__
         # By its name, since not everything that runs isolated needs torch.
-        is_lack = name == "OutOfMemoryError"
-        if not is_lack:
+        is_out_of_memory = name == "OutOfMemoryError"
+        if not is_out_of_memory:
             traceback.print_exc()
-        sender.send(("oom" if is_lack else "error", ": ".join([name, *text[:1]])))
+        sender.send(("oom" if is_out_of_memory else "error", ": ".join([name, *text[:1]])))
 
 
-def _death(exit_code: int | None) -> str:
+def _how_it_ended(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"its process ended with exit code {exit_code} and no result"
     name = signal.Signals(-exit_code).name

@@ -70,7 +70,7 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Death:
+class MeasuredOutOfMemory:
     """Where memory ran out.
 
     Attributes:
@@ -102,7 +102,7 @@ class CudaMemory:
         out_of_memory_errors: that the allocator raised.
         process: of the whole process, with what the allocator had reserved at that moment.
         host_rss_peak_bytes: of the process, torch's own code included.
-        death: None if all went well.
+        out_of_memory: None if all went well.
         marks: for the snapshot, if one was written.
     """
 
@@ -116,7 +116,7 @@ class CudaMemory:
     process: ProcessMemory
     reserved_bytes: int
     host_rss_peak_bytes: int
-    death: Death | None
+    out_of_memory: MeasuredOutOfMemory | None
     marks: Marks | None
 
 
@@ -206,7 +206,7 @@ def measure_cell(config: Config, task: Task, recording: Recording | None = None)
     reserves: list[int] = []
     static: Usage | None = None
     parameter_bytes: int | None = None
-    death: Death | None = None
+    out_of_memory: MeasuredOutOfMemory | None = None
     recorded: Marks | None = None
 
     def batches() -> Batch:
@@ -240,7 +240,9 @@ def measure_cell(config: Config, task: Task, recording: Recording | None = None)
         number = None if static is None else len(steps)
         reason = unknown or "the allocator did not tell what was asked for"
         in_use = usage_of(device, "current")
-        death = Death(number, peaks.phase, asked[-1] if asked else None, "" if asked else reason, in_use)
+        out_of_memory = MeasuredOutOfMemory(
+            number, peaks.phase, asked[-1] if asked else None, "" if asked else reason, in_use
+        )
         if recording is not None and recorded is None:
             # Memory that ran out is what one wants to look at.
             recorded = _finish(recording, marks)
@@ -256,7 +258,7 @@ def measure_cell(config: Config, task: Task, recording: Recording | None = None)
         process=meter.read(device),
         reserved_bytes=usage_of(device, "current").reserved_bytes,
         host_rss_peak_bytes=host_rss_peak_bytes(),
-        death=death,
+        out_of_memory=out_of_memory,
         marks=recorded,
     )
 

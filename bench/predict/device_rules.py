@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.cuda_calls import _CudaCalls
-from bench.torch_internals.dispatch import really
+from bench.torch_internals.dispatch import outside_modes
 from bench.units import MIB
 
 aten = torch.ops.aten
@@ -273,6 +273,6 @@ def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int
     """
     if operator is not aten.mkldnn_rnn_layer.default:
         return {}
-    with really():
+    with outside_modes():
         real = [torch.zeros(a.shape, dtype=a.dtype) if isinstance(a, Tensor) else a for a in arguments]
         return {3: operator(*real)[3].untyped_storage().nbytes()}

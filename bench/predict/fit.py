@@ -105,7 +105,7 @@ def judge_within(prediction: MemoryPrediction, target: Target) -> Fit:
     """Say whether an experiment fits, from a prediction with the memory that the target has."""
     capacity = target.memory_bytes - (target.context_bytes or 0)
     if prediction.low.out_of_memory is not None:
-        return Fit("no", _death(prediction.low.out_of_memory), None, prediction.low.out_of_memory)
+        return Fit("no", _shortage(prediction.low.out_of_memory), None, prediction.low.out_of_memory)
     if prediction.reserved is None:
         scratch = "scratch of cuDNN, whose size is not known, decides"
         return Fit("uncertain", scratch, None, prediction.high.out_of_memory)
@@ -120,6 +120,6 @@ def _with_context(margin: Interval, target: Target) -> Fit:
     return Fit("yes", "", margin)
 
 
-def _death(lack: OutOfMemory) -> str:
-    size, reserved = lack.size_bytes / MIB, lack.reserved_bytes / MIB
-    return f"step {lack.step + 1} asks for {size:.1f} MiB in {lack.phase} when {reserved:.1f} MiB are reserved"
+def _shortage(found: OutOfMemory) -> str:
+    size, reserved = found.size_bytes / MIB, found.reserved_bytes / MIB
+    return f"step {found.step + 1} asks for {size:.1f} MiB in {found.phase} when {reserved:.1f} MiB are reserved"

@@ -304,8 +304,8 @@ def simulate(trace: Trace, settings: AllocatorSettings, summit: Summit | None = 
             steps.append(StepMemory(phases, largest(peaks)))
             reserves.append(allocator.usage.reserved_bytes)
     except SimulatedOutOfMemory as error:
-        lack = OutOfMemory(len(steps), phase, error.size_bytes, error.usage.reserved_bytes)
-        return Scenario(steps[0] if steps else None, None, len(steps), False, allocator.retries, lack)
+        found = OutOfMemory(len(steps), phase, error.size_bytes, error.usage.reserved_bytes)
+        return Scenario(steps[0] if steps else None, None, len(steps), False, allocator.retries, found)
     return Scenario(steps[0], steps[-1], len(steps), is_steady(reserves), allocator.retries, None)
 
 

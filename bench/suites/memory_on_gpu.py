@@ -6,7 +6,7 @@ from bench.batches import CLASSES
 from bench.cells import Cell, Task
 from bench.machine.environment import Environment, collect_environment, slug
 from bench.machine.processes import Outcome, Runner, run_all
-from bench.measure.memory_cuda import METHOD, TIMEOUT_S, CudaMemory, Death, Marks, Recording, measure_cell
+from bench.measure.memory_cuda import METHOD, TIMEOUT_S, CudaMemory, Marks, MeasuredOutOfMemory, Recording, measure_cell
 from bench.records.draft import Asked, draft
 from bench.records.names import LEVELS, STEPS, SUITE
 from bench.records.record import Failure, Finding, Metric, Metrics, Record
@@ -47,20 +47,24 @@ def cuda_record(cell: Cell, outcome: Outcome[CudaMemory], environment: Environme
             "process_memory.method": Finding(verdict=found.process.method),
             "process_memory.exclusive": Finding(verdict=exclusive),
         },
-        failure=None if found.death is None else _failure(found.death),
+        failure=None if found.out_of_memory is None else _failure(found.out_of_memory),
         warnings=_warnings(found),
     )
 
 
-def _failure(death: Death) -> Failure:
-    when = "before the first step" if death.step is None else f"in step {death.step + 1}"
-    where = f", {death.phase}" if death.phase else ""
-    asked = death.unknown if death.asked_bytes is None else f"asked the driver for {death.asked_bytes / MIB:.1f} MiB"
-    held = f"{death.usage.reserved_bytes / MIB:.1f} MiB are reserved after it"
+def _failure(shortage: MeasuredOutOfMemory) -> Failure:
+    when = "before the first step" if shortage.step is None else f"in step {shortage.step + 1}"
+    where = f", {shortage.phase}" if shortage.phase else ""
+    asked = (
+        shortage.unknown
+        if shortage.asked_bytes is None
+        else f"asked the driver for {shortage.asked_bytes / MIB:.1f} MiB"
+    )
+    held = f"{shortage.usage.reserved_bytes / MIB:.1f} MiB are reserved after it"
     return Failure(
         message=f"out of memory {when}{where}: {asked}; {held}",
-        phase=death.phase,
-        requested_bytes=death.asked_bytes,
+        phase=shortage.phase,
+        requested_bytes=shortage.asked_bytes,
     )
 
 
@@ -70,7 +74,7 @@ def _metrics(found: CudaMemory, videos: int) -> Metrics:
         if found.static is not None:
             metrics[f"{level}_static_bytes"] = _bytes(getattr(found.static, f"{level}_bytes"))
         taken = [step.peak for step in found.steps]
-        if taken and found.death is None:
+        if taken and found.out_of_memory is None:
             peak = max(getattr(usage, f"{level}_bytes") for usage in (taken[0], taken[-1]))
             metrics[f"{level}_peak_bytes"] = _bytes(peak)
             metrics[f"{level}_per_video_bytes"] = _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}")
@@ -106,7 +110,7 @@ def _process_metrics(found: CudaMemory) -> Metrics:
 
 def _reserved_peak(found: CudaMemory) -> int | None:
     """Return the peak of what is reserved over first and steady step; None if memory ran out."""
-    if found.death is not None or not found.steps:
+    if found.out_of_memory is not None or not found.steps:
         return None
     return max(step.peak.reserved_bytes for step in (found.steps[0], found.steps[-1]))
 
@@ -129,7 +133,7 @@ def _phases(found: CudaMemory) -> list[str]:
 
 
 def _warnings(found: CudaMemory) -> Iterator[str]:
-    if found.death is None and not found.settled:
+    if found.out_of_memory is None and not found.settled:
         yield f"the reserve still grows after {len(found.steps)} steps; the last one counts"
     if found.retries:
         yield f"the cache had to be emptied {found.retries} times to make room: the step is slower than it need be"

@@ -129,11 +129,11 @@ def prediction_record(
 def _failure(found: CellPrediction, target: Target | None) -> Failure | None:
     if found.fit is None or target is None or found.fit.verdict != "no":
         return None
-    lack, composition = found.fit.out_of_memory, found.memory.composition
+    out_of_memory, composition = found.fit.out_of_memory, found.memory.composition
     return Failure(
         message=f"does not fit {target.name}: {found.fit.reason}",
-        phase=lack.phase if lack else composition.phase if composition else None,
-        requested_bytes=lack.size_bytes if lack else None,
+        phase=out_of_memory.phase if out_of_memory else composition.phase if composition else None,
+        requested_bytes=out_of_memory.size_bytes if out_of_memory else None,
     )
 
 

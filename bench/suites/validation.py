@@ -113,7 +113,7 @@ def record_traces(config: str, folder: Path) -> Iterator[tuple[Path, str | None]
             path = Path(temporary) / "snapshot.pickle"
             recording = Recording(path, frames=False)
             outcome = run_isolated(measure_cell, cell.config, False, recording, timeout_s=TIMEOUT_S)
-            if outcome.value is None or outcome.value.death is not None:
+            if outcome.value is None or outcome.value.out_of_memory is not None:
                 raise DeviceError(f"{strategy}, {precision}: not recorded, {outcome.message or 'out of memory'}")
             trace = next(events for events in read_snapshot(path)["device_traces"] if events)
         target = folder / f"{slug(outcome.value.gpu)}-{strategy}-{precision}.json.gz"

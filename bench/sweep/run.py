@@ -208,8 +208,8 @@ def measure(cell: SweepCell, folder: Path) -> Record:
         [record] = SUITES[cell.suite].run([cell.cell], cell.options, folder, run_here)
     except torch.OutOfMemoryError as error:
         duration_s = (datetime.now(UTC) - started_at).total_seconds()
-        lack = Outcome[Record]("oom", None, str(error).splitlines()[0], started_at, duration_s)
-        return failed(cell, lack, collect_environment())
+        ran_out = Outcome[Record]("oom", None, str(error).splitlines()[0], started_at, duration_s)
+        return failed(cell, ran_out, collect_environment())
     return record
 
 

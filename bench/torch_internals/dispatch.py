@@ -21,8 +21,8 @@ __all__ = [
     "asks_for_device",
     "device_of",
     "is_composite",
+    "outside_modes",
     "reads_a_value",
-    "really",
     "require",
     "storage_id",
 ]
@@ -39,7 +39,7 @@ class SteppingScaler(torch.amp.GradScaler):
         return optimizer.step(*args, **kwargs)
 
 
-def really() -> AbstractContextManager[object]:
+def outside_modes() -> AbstractContextManager[object]:
     """Return a context in which operators run on real tensors, from within a mode."""
     return _disable_current_modes()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.torch_internals.dispatch import really, require, storage_id
+from bench.torch_internals.dispatch import outside_modes, require, storage_id
 from bench.torch_internals.fake_mode import fake_mode
 
 AROUND_A_MODE = {__name__, fake_mode.__module__, "torch._compile", "torch._dynamo.eval_frame"}
@@ -73,6 +73,6 @@ def holders_while_adding(function: Callable[[Tensor], Tensor]) -> list[int]:
                 found.append(_holders(args[0]))
             return func(*args, **(kwargs or {}))
 
-    with really(), fake_mode(), Watch():
+    with outside_modes(), fake_mode(), Watch():
         function(torch.ones(2, 3, requires_grad=True)).sum().backward()
     return found

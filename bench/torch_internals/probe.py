@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.torch_internals.dispatch import device_of, reads_a_value, really, require, storage_id
+from bench.torch_internals.dispatch import device_of, outside_modes, reads_a_value, require, storage_id
 from bench.torch_internals.fake_mode import fake_mode
 from bench.torch_internals.lone_gradients import holders_of_a_lone_gradient, holders_while_adding
 
@@ -46,7 +46,7 @@ def probe() -> None:
         require(first > second == holders_of_a_lone_gradient(), "it can be counted who holds a gradient")
         weight = torch.nn.Parameter(torch.ones(2, 2))
         (torch.randperm(2, generator=torch.Generator()).float() @ weight).sum().backward()
-        with really():
+        with outside_modes():
             require(torch.ones(2).sum().item() == 2.0, "the modes can be left for a while")
         require(weight.grad is not None, "a backward pass runs on fake tensors")
     require("aten.mv.default" in seen or "aten.mm.default" in seen, "a dispatch mode sees the operators")

@@ -33,7 +33,7 @@ _EXACT_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
 def torchcodec_decoders(name: DecoderName = "auto") -> ModuleType | None:
     """Return ``torchcodec.decoders`` where decoder ``name`` should be tried with it, or None for PyAV.
 
-    Call it before a long run: a wish that cannot be met comes out at once.
+    Call it before a long run, so that a decoder that is not there fails early.
 
     Raises:
         ConfigError: ``name`` is "torchcodec", and it is not there.

@@ -121,10 +121,10 @@ def test_what_does_not_fit_says_where() -> None:
 
     tight = predict_from_trace(trace, memory_bytes=12 * MIB)
     assert tight.fits == "no"
-    lack = tight.low.out_of_memory
-    assert lack is not None
-    assert lack.phase in PHASES
-    assert lack.reserved_bytes <= 12 * MIB
+    found = tight.low.out_of_memory
+    assert found is not None
+    assert found.phase in PHASES
+    assert found.reserved_bytes <= 12 * MIB
     assert (tight.allocated, tight.reserved, tight.composition) == (None, None, None)
 
 

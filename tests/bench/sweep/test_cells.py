@@ -252,7 +252,7 @@ def test_a_gpu_is_asked_and_answered_for(
         process=ProcessMemory(None, "NVML is not there", None, None),
         reserved_bytes=4,
         host_rss_peak_bytes=1,
-        death=None,
+        out_of_memory=None,
         marks=None,
     )
     monkeypatch.setattr("bench.suites.memory_on_gpu.measure_cell", lambda *_: found)
