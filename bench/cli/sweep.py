@@ -1,13 +1,18 @@
 """``etad-bench sweep``: measure many cells, each in a process of its own, and keep what came out."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bench.cli import FAILED
 from bench.cli.options import note, set_option
 from etad.errors import ConfigError, NothingToDoError
+
+if TYPE_CHECKING:
+    from bench.records.record import Record
+    from bench.sweep.cells import SweepCell
 
 
 @click.command()
@@ -59,9 +64,7 @@ def sweep(
     from bench.predict.fit import Target
     from bench.records.store import ResultStore
     from bench.report.plots.canvas import check_target
-    from bench.report.plots.scores import plot_study
-    from bench.report.terminal.study import format_comparisons
-    from bench.report.terminal.sweep import format_estimates, format_sweep
+    from bench.report.terminal.sweep import format_estimates
     from bench.report.terminal.sweep_progress import Display
     from bench.sweep.cells import shard as shard_of
     from bench.sweep.cells import sweep_cells
@@ -79,9 +82,8 @@ def sweep(
     target = None if hardware is None else Target.of_profile(load_profile(hardware))
     environment = collect_environment()
     loaded = load_sweep(sweep)
-    cells = sweep_cells(loaded, environment, assignments, parts)
-    if shard is not None:
-        cells = shard_of(cells, shard)
+    every_cell = sweep_cells(loaded, environment, assignments, parts)
+    cells = every_cell if shard is None else shard_of(every_cell, shard)
     folder = out or Path("runs") / loaded.name
     results = ResultStore(store or folder / "results")
     plan = make_plan(cells, results, environment, rerun, anywhere=launcher == "slurm")
@@ -91,12 +93,11 @@ def sweep(
         return
     check_writable(results.root)
     records = {cell.cell_id: record for cell, record in plan.kept}
-    todo = plan.todo
     if skip_unfit and target is not None:
-        for cell, record in skipped(todo, target, environment):
+        for cell, record in skipped(plan.todo, target, environment):
             results.write(record)
             records[cell.cell_id] = record
-        todo = [cell for cell in todo if cell.cell_id not in records]
+    todo = [cell for cell in plan.todo if cell.cell_id not in records]
     check_data(todo)
     note(f"{loaded.name}: {len(cells)} cells, {len(plan.kept)} have a record, {len(todo)} to run")
     if rerun in ("stale", "all"):
@@ -106,16 +107,30 @@ def sweep(
             done = SlurmJobs(folder / "slurm", slurm).run(todo, results, folder / "cells", display)
         else:
             done = run_cells(todo, results, folder / "cells", environment, display)
-        for cell, record in done:
-            records[cell.cell_id] = record
-    click.echo(format_sweep(cells, records, form))
-    if form in ("table", "md") and (compared := format_comparisons(list(records.values()))):
-        click.echo(f"\n{compared}")
-    if plot is not None:
-        plot_study(list(records.values()), plot)
+        records |= {cell.cell_id: record for cell, record in done}
+    _show(cells, records, form, plot)
     failed = [record for record in records.values() if record.status in ("error", "timeout")]
     if failed:
         note(f"{len(failed)} of {len(cells)} cells failed; --rerun failed tries them again")
         raise SystemExit(FAILED)
     if all(record.status == "skipped" for record in records.values()):
         raise NothingToDoError(f"{loaded.name}: every cell was skipped")
+
+
+def _show(
+    cells: "Sequence[SweepCell]",
+    records: "Mapping[str, Record]",
+    form: Literal["table", "md", "json", "csv"],
+    plot: Path | None,
+) -> None:
+    """Print what came out, with the comparisons of a study below it, and draw it if that is asked for."""
+    from bench.report.plots.scores import plot_study
+    from bench.report.terminal.study import format_comparisons
+    from bench.report.terminal.sweep import format_sweep
+
+    click.echo(format_sweep(cells, records, form))
+    found = list(records.values())
+    if form in ("table", "md") and (compared := format_comparisons(found)):
+        click.echo(f"\n{compared}")
+    if plot is not None:
+        plot_study(found, plot)

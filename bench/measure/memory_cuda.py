@@ -186,6 +186,74 @@ class _Holders:
             self._marks.label(tensors, Category.OPTIMIZER_STATE)
 
 
+class _Steps:
+    """Steps on the GPU; the fields are what is known of them so far, and so when memory runs out.
+
+    Attributes:
+        parameter_bytes, static, taken, reserves: None or empty until they are known; see :class:`CudaMemory`.
+        recorded: the marks of the snapshot, once that is written.
+    """
+
+    def __init__(self, config: Config, task: Task, device: torch.device, recording: Recording | None) -> None:
+        self._config, self._task, self._device, self._recording = config, task, device, recording
+        self._marks = Marks()
+        self.peaks = PhasePeaks(device, self._marks)
+        self.parameter_bytes: int | None = None
+        self.static: Usage | None = None
+        self.taken: list[StepMemory] = []
+        self.reserves: list[int] = []
+        self.recorded: Marks | None = None
+        if recording is not None:
+            record_history(recording.frames)
+
+    def run(self) -> None:
+        """Build the model, and take steps until what is reserved is steady."""
+        workload = self._build()
+        self.static = usage_of(self._device, "current")
+        self.peaks.reset()
+        while len(self.taken) < MOST_STEPS and not is_steady(self.reserves):
+            self._take(workload)
+            if len(self.taken) == RECORDED_STEPS:
+                self.finish_recording()
+
+    def finish_recording(self) -> None:
+        """Write the snapshot, if there is to be one and it is not written yet, and record no more."""
+        if self._recording is not None and self.recorded is None:
+            dump_history(self._recording.path)
+            stop_history()
+            self.recorded = copy.deepcopy(self._marks)
+
+    def _build(self) -> Workload:
+        holders = _Holders(self._marks)
+        of_training = (self.peaks, holders) if self._recording else (self.peaks,)
+        listeners = () if self._task == "infer" else of_training
+        workload = holders.workload = Workload(self._config, self._task, self._device, listeners, self._batch)
+        held = [*workload.model.parameters(), *workload.model.buffers()]
+        # cuDNN keeps all weights of an LSTM in one storage.
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
+        self.parameter_bytes = sum(storages.values())
+        self._marks.label(iter(held), Category.PARAMETER)
+        return workload
+
+    def _batch(self) -> Batch:
+        batch = placed(random_batch(self._config), self._config, self._device)
+        self._marks.label(iter((batch.input_, *batch.segments, *batch.labels)), Category.INPUT)
+        return batch
+
+    def _take(self, workload: Workload) -> None:
+        self._marks.steps.append(_now_us())
+        if self._task == "infer":
+            # Detection is one phase here.
+            self.peaks.begin(INFERENCE)
+            workload()
+            self.peaks.end(INFERENCE)
+        else:
+            workload()
+        workload.synchronize()
+        self.taken.append(self.peaks.take())
+        self.reserves.append(usage_of(self._device, "current").reserved_bytes)
+
+
 def measure_cell(config: Config, task: Task, recording: Recording | None = None) -> CudaMemory:
     """Take steps on the GPU until what is reserved is steady; run it in a process of its own.
 
@@ -198,76 +266,34 @@ def measure_cell(config: Config, task: Task, recording: Recording | None = None)
     device = torch.device("cuda", torch.cuda.current_device())
     asked: list[int] = []
     unknown = on_out_of_memory(lambda number, size_bytes, total_bytes, free_bytes: asked.append(size_bytes))
-    marks = Marks()
-    peaks, holders = PhasePeaks(device, marks), _Holders(marks)
-    if recording is not None:
-        record_history(recording.frames)
-    steps: list[StepMemory] = []
-    reserves: list[int] = []
-    static: Usage | None = None
-    parameter_bytes: int | None = None
-    out_of_memory: MeasuredOutOfMemory | None = None
-    recorded: Marks | None = None
-
-    def batches() -> Batch:
-        batch = placed(random_batch(config), config, device)
-        marks.label(iter((batch.input_, *batch.segments, *batch.labels)), Category.INPUT)
-        return batch
-
+    steps, out_of_memory = _Steps(config, task, device, recording), None
     try:
-        listeners = () if task == "infer" else (peaks, holders) if recording else (peaks,)
-        workload = holders.workload = Workload(config, task, device, listeners, batches)
-        held = [*workload.model.parameters(), *workload.model.buffers()]
-        # cuDNN keeps all weights of an LSTM in one storage.
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-        parameter_bytes = sum(storages.values())
-        marks.label(iter(held), Category.PARAMETER)
-        static = usage_of(device, "current")
-        peaks.reset()
-        while len(steps) < MOST_STEPS and not is_steady(reserves):
-            marks.steps.append(_now_us())
-            if task == "infer":
-                peaks.begin(INFERENCE)
-            workload()
-            if task == "infer":
-                peaks.end(INFERENCE)
-            workload.synchronize()
-            steps.append(peaks.take())
-            reserves.append(usage_of(device, "current").reserved_bytes)
-            if recording is not None and len(steps) == RECORDED_STEPS:
-                recorded = _finish(recording, marks)
+        steps.run()
     except torch.OutOfMemoryError:
-        number = None if static is None else len(steps)
-        reason = unknown or "the allocator did not tell what was asked for"
-        in_use = usage_of(device, "current")
         out_of_memory = MeasuredOutOfMemory(
-            number, peaks.phase, asked[-1] if asked else None, "" if asked else reason, in_use
+            step=None if steps.static is None else len(steps.taken),
+            phase=steps.peaks.phase,
+            asked_bytes=asked[-1] if asked else None,
+            unknown="" if asked else unknown or "the allocator did not tell what was asked for",
+            usage=usage_of(device, "current"),
         )
-        if recording is not None and recorded is None:
-            # Memory that ran out is what one wants to look at.
-            recorded = _finish(recording, marks)
+        # Memory that ran out is what one wants to look at.
+        steps.finish_recording()
     stats = torch.cuda.memory_stats(device)
     return CudaMemory(
         gpu=torch.cuda.get_device_name(device),
-        parameter_bytes=parameter_bytes,
-        static=static,
-        steps=tuple(steps),
-        settled=is_steady(reserves),
+        parameter_bytes=steps.parameter_bytes,
+        static=steps.static,
+        steps=tuple(steps.taken),
+        settled=is_steady(steps.reserves),
         retries=stats["num_alloc_retries"],
         out_of_memory_errors=stats["num_ooms"],
         process=meter.read(device),
         reserved_bytes=usage_of(device, "current").reserved_bytes,
         host_rss_peak_bytes=host_rss_peak_bytes(),
         out_of_memory=out_of_memory,
-        marks=recorded,
+        marks=steps.recorded,
     )
-
-
-def _finish(recording: Recording, marks: Marks) -> Marks:
-    """Write the snapshot, record no more, and return the marks that belong to it."""
-    dump_history(recording.path)
-    stop_history()
-    return copy.deepcopy(marks)
 
 
 def usage_of(device: torch.device, which: str) -> Usage:
