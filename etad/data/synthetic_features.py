@@ -13,6 +13,7 @@ channel. Results on such features say how the pipeline scales, and nothing about
 import dataclasses
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ def write_features(config: Config, annotations: Path, blocked: Path | None, spec
 
     Raises:
         ConfigError: the config does not read one .npy file a video, or its class scores are not JSON.
-        DataError: the annotations cannot be used, the target holds something else, or the disk is too small.
+        DataError: the annotations cannot be used or hold an id that leads out of the target, the target holds
+            something else, or the disk is too small.
         NothingToDoError: the annotations lack one of the config's subsets.
         OSError: the target cannot be written.
     """
@@ -204,6 +206,7 @@ def write_features(config: Config, annotations: Path, blocked: Path | None, spec
 
     made_by = _settings(spec, data, annotations)
     _check_target(data.root, made_by)
+    _check_ids(videos, data, annotations)
     what = f"features drawn at random, noise {spec.noise:g}, for the real annotations of {annotations.name}"
     if config.postprocess.classes == "external" and scores is not None:
         what += f"; so are the class scores, right for {100 * spec.classifier_top1:g} % of the videos"
@@ -267,6 +270,14 @@ def _check_target(root: Path, made_by: dict[str, Any]) -> None:
     if mark is not None and mark["made_by"] != made_by:
         changed = sorted(name for name in made_by if mark["made_by"].get(name) != made_by[name])
         raise DataError(f"{root}: holds features of another {', '.join(changed)}; remove it, or name a new folder")
+
+
+def _check_ids(videos: Sequence[Video], data: DataConfig, annotations: Path) -> None:
+    """An annotation file comes from elsewhere, and its ids become names of files: none may be written outside."""
+    folder = data.path(data.folder).absolute()
+    for video in videos:
+        if not Path(os.path.normpath(_path(data, video).absolute())).is_relative_to(os.path.normpath(folder)):
+            raise DataError(f"{annotations}: the id {video.id!r} leads out of {folder}; no file is written for it")
 
 
 def _check_space(root: Path, size_bytes: int) -> None:

@@ -158,6 +158,16 @@ def test_nothing_real_is_written_over(annotations: Path, tmp_path: Path) -> None
         write_features(config, annotations, None, FeatureSpec(videos=1))
 
 
+def test_no_id_leads_out_of_the_folder(annotations: Path, tmp_path: Path) -> None:
+    tree = json.loads(annotations.read_text())
+    tree["database"]["/../../../escaped"] = tree["database"].pop("training0")
+    annotations.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="leads out of") as caught:
+        write_features(features_config(tmp_path / "set"), annotations, None, FeatureSpec())
+    assert str(caught.value).startswith(str(annotations))
+    assert list(tmp_path.rglob("*")) == [annotations]
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
