@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import av
 import torch
@@ -26,6 +26,8 @@ DecoderName = Literal["auto", "pyav", "torchcodec"]
 """Values of ``data.frames.decoder``."""
 # Many undamaged files promise one or two frames more than they hold, so that is not a problem to report.
 _HEADER_SLACK = 2
+# Titles in an unknown encoding are common in old files, and nobody reads them here. PyAV 19 takes them as they are.
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 # What FFmpeg assumes where a file states no rate.
 _DEFAULT_RATE = Fraction(25)
 
@@ -69,8 +71,7 @@ class VideoReader:
         self._last_s = 0.0
         self._last_duration_s = 0.0
         try:
-            # Titles in an unknown encoding are common in old files, and nobody reads them here.
-            self._container = av.open(str(path), metadata_errors="ignore")
+            self._container = av.open(str(path), **_ANY_METADATA)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be opened as a video ({_reason(error)})") from None
         try:

@@ -40,11 +40,13 @@ def write_video(
     times_ms: Sequence[int] | None = None,
     pictures: Sequence[np.ndarray] | None = None,
     header_first: bool = False,
+    title: str = "",
 ) -> Path:
     """Write ``frames`` frames of ``size`` (width, height); ``times_ms`` gives them an irregular rate."""
     width, height = size
     options = {"movflags": "faststart"} if header_first else {}
     with av.open(str(path), "w", options=options) as sink:
+        sink.metadata.update({"title": title} if title else {})
         # B-frames and several key frames, as in real files: the order of storage is not that of display.
         stream = sink.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "10", "g": "5"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

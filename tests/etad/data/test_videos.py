@@ -73,6 +73,15 @@ def test_probe_and_decode_give_frames_in_order(tmp_path: Path) -> None:
     assert make_videos.numbers_of(frames) == list(range(23))
 
 
+def test_a_title_in_an_unknown_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.avi", 12, title="a title")
+    content = path.read_bytes()
+    assert content.count(b"a title") == 1
+    path.write_bytes(content.replace(b"a title", b"a \xe9\xff\xc3\xe9\xff"))
+
+    assert video_reader.probe(path).frames == 12
+
+
 def test_decode_gives_the_frames_asked_for_in_that_order(tmp_path: Path) -> None:
     path = make_videos.write_video(tmp_path / "a.mp4", 20)
 
