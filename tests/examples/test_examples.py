@@ -62,7 +62,7 @@ def test_results_in_pandas(run: Run, tmp_path: Path) -> None:
 
 
 def test_train_on_features(run: Run, tmp_path: Path) -> None:
-    settings = ("--set", "train.epochs=1", "--set", "data.length=16")
+    settings = ("--set", "train.epochs=1", "--set", "data.length=16", "--set", "data.workers=0")
     lines = run("train_on_features.py", tmp_path, "--videos", 8, *settings)
     assert lines[0] == "6 videos to train on, 2 to test, classes ('jump', 'run')"
     assert lines[-1].startswith("average mAP ")
