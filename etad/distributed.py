@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from etad.errors import DeviceError
 from etad.host_memory import keep_freed_memory
@@ -98,6 +99,12 @@ def compute_on(name: str, local_rank: int | None = None) -> torch.device:
     if device.type == "cpu":
         keep_freed_memory()
     return device
+
+
+def synchronised(module: nn.Module) -> DistributedDataParallel:
+    """Return the module with its gradients averaged over the processes."""
+    device = next(module.parameters()).device
+    return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:

@@ -1,8 +1,7 @@
 """Inference: samples in, detections per video out. All proposals of the dense grid are judged (etad-spec section 7)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,15 @@ from etad.detections.detections import AGNOSTIC_CLASSES, Detections
 from etad.detections.postprocess import to_detections
 from etad.detections.submissions import submission
 from etad.distributed import World
+from etad.encoding import Encoding
 from etad.errors import ConfigError, DataError
-from etad.models.compiled import GraphedForward, compile_parts
-from etad.models.etad import Etad, encode_snippets
+from etad.models.compiled import compile_module
+from etad.models.etad import Etad
 from etad.offload.placement import Placement
+from etad.phases import Listener, Phase, announced
+from etad.precision import autocast, detector_precision
 from etad.progress import progress
 from etad.sampling.proposals import dense_grid
-from etad.step import AUTOCAST_DTYPE, Listener, Phase, announced
 
 
 @dataclass(frozen=True)
@@ -103,27 +104,22 @@ class Detecting:
         self._listeners = tuple(listeners)
         self._config = config
         self.device = next(model.parameters()).device
-        self._grid = dense_grid(config.data.length, config.model.detector.max_duration).to(self.device)
-        self._placement = placement or Placement(self.device)
-        self._encode: Callable[..., Tensor] | None = model.feature_extractor
-        self._frames_on_host = config.efficiency.frames_on == "host" and self._encode is not None
+        self._grid = dense_grid(config.data.length, config.model.detector.max_duration).to(self.device)  # [K, 2]
+        self._encoding = Encoding(model, config, placement)
         if config.efficiency.compile:
-            compile_parts(model)
-        if model.feature_extractor is not None and config.efficiency.cuda_graphs and self.device.type == "cuda":
-            self._encode = GraphedForward(model.feature_extractor)
+            compile_module(model.base_detector)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> list[RawTensors]:
         """Return the raw detections of every sample of the batch, on the model's device."""
-        features = batch.input_ if self._frames_on_host else batch.input_.to(self.device)
-        if self._encode is not None:
-            with announced(self._listeners, Phase.ENCODE), self._autocast():
-                features = encode_snippets(self._encode, features, self._config.step.chunk, self._placement)
-        detector_in_fp32 = self._config.efficiency.detector_precision == "fp32"
-        with announced(self._listeners, Phase.DETECT), nullcontext() if detector_in_fp32 else self._autocast():
+        frames = batch.input_ if self._encoding.frames_on_host else batch.input_.to(self.device)
+        features = self._encode(frames)  # [B, C, N]
+        precision = detector_precision(self._config)
+        with announced(self._listeners, Phase.DETECT), autocast(self.device, precision):
             output = self._model.base_detector(features, self._grid.expand(len(batch), -1, -1))
             classifier = self._model.snippet_classifier
-            classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]
+            # The last class is background.
+            classes = None if classifier is None else classifier(features).softmax(dim=1)[:, :-1]  # [B, classes, N]
         segments, scores, maps = output.segments, output.scores, output.boundary_maps
         by_position = None if classes is None else classes.transpose(1, 2)
         return [
@@ -139,9 +135,11 @@ class Detecting:
             for row in range(len(batch))
         ]
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        precision = self._config.step.precision
-        return torch.autocast(self.device.type, dtype=AUTOCAST_DTYPE[precision], enabled=precision != "fp32")
+    def _encode(self, frames: Tensor) -> Tensor:
+        if self._encoding.encoder is None:
+            return frames
+        with announced(self._listeners, Phase.ENCODE):
+            return self._encoding.features(frames)
 
 
 def infer(

@@ -94,6 +94,16 @@ def make_targets(segments: Sequence[Tensor], proposals: Tensor, length: int) -> 
     return Targets(torch.stack(starts), torch.stack(ends), torch.stack(assigned))
 
 
+def draw_keep(stages: int, proposals: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw the uniform numbers that decide which negatives are kept, from one CPU generator per video.
+
+    Returns:
+        float32 ``[stages, KEEP_DRAWS, B, proposals]`` on the CPU.
+    """
+    shape = (stages, KEEP_DRAWS, proposals)
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators], dim=2)
+
+
 def detector_losses(
     output: DetectorOutput, targets: Targets, stage_tiou: Sequence[float], keep: Tensor, total: Total
 ) -> Losses:
@@ -103,7 +113,7 @@ def detector_losses(
         output: the detector's output.
         targets: from :func:`make_targets`, for the same initial proposals.
         stage_tiou: for each stage, the tIoU above which a proposal trains the offsets.
-        keep: uniform draws in [0, 1), ``[stages, KEEP_DRAWS, B, K]``, which decide the negatives that are kept.
+        keep: uniform draws in [0, 1), ``[stages, KEEP_DRAWS, B, K]``, from :func:`draw_keep`.
         total: adds counts over processes; the identity in a single process.
     """
     boundary = (targets.start, targets.end)

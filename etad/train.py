@@ -29,9 +29,10 @@ from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, s
 from etad.models.etad import Etad
 from etad.offload.optimizers import Int8Adam, OffloadedAdam
 from etad.offload.placement import Placement
+from etad.phases import Listener
 from etad.progress import progress
 from etad.seeding import stream, stream_seed
-from etad.step import Listener, StepResult, TrainingStep
+from etad.step import StepResult, TrainingStep
 
 CHECKPOINT = "checkpoint.pt"
 LOSSES = "losses.csv"

@@ -18,11 +18,11 @@ from tests.paths import ROOT
 
 FLOORS = {
     "etad": (
-        "errors",
+        "errors phases",
         "files progress resources seeding host_memory segments torch_internals",
         "distributed",
         "config",
-        "variants",
+        "variants precision",
         "data sampling offload",
         "models detections",
         "losses evaluation",

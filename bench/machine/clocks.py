@@ -87,7 +87,7 @@ class Round:
 
 
 class Stopwatch:
-    """Times one window at a time and, as a listener (etad.step.Listener), the phases within it."""
+    """Times one window at a time and, as a listener (etad.phases.Listener), the phases within it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -112,11 +112,11 @@ class Stopwatch:
         return Round(self._clock.seconds(self._begun, ended), issued_s, dict(phases))
 
     def begin(self, phase: str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._open[phase] = self._clock.mark()
 
     def end(self, phase: str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._marks.append((phase, self._open.pop(phase), self._clock.mark()))
 
 

@@ -26,7 +26,7 @@ from bench.torch_internals.allocator_history import dump_history, on_out_of_memo
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.errors import DeviceError
-from etad.step import Phase
+from etad.phases import Phase
 
 METHOD = "torch caching allocator"
 TIMEOUT_S = 1800.0
@@ -134,13 +134,13 @@ class PhasePeaks:
         self._all: list[Usage] = []
 
     def begin(self, phase: Phase | str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._close()
         self.phase = str(phase)
         self._marks.phases.append((_now_us(), self.phase))
 
     def end(self, phase: Phase | str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._close()
         self.phase = None
         self._marks.phases.append((_now_us(), None))
@@ -173,12 +173,12 @@ class _Holders:
         self.workload: Workload | None = None
 
     def begin(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER) and self.workload is not None:
             self._marks.label((p.grad for p in self.workload.model.parameters()), Category.GRADIENT)
 
     def end(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER) and self.workload is not None:
             optimizer = self.workload.optimizer
             assert optimizer is not None

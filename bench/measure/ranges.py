@@ -5,11 +5,11 @@ from contextlib import ExitStack
 import torch
 from torch.profiler import record_function
 
-from etad.step import Phase
+from etad.phases import Phase
 
 
 class PhaseRanges:
-    """A step's listener (see etad.step.Listener).
+    """A step's listener (see etad.phases.Listener).
 
     Args:
         prefix: begins every range's name, so that they can be told from others.

@@ -12,7 +12,7 @@ from bench.machine.speeds import copy_bytes_per_s, matmul_flops_per_s
 from bench.predict.roofline import Roof, roof_of_profile
 from bench.units import MIB
 from etad.config import Config
-from etad.step import AUTOCAST_DTYPE
+from etad.precision import AUTOCAST_DTYPE
 
 GEMM_SIZE = 1024
 COPY_BYTES = 256 * MIB

@@ -12,9 +12,10 @@ from etad.config import Config
 from etad.data.batch import Batch
 from etad.infer import Detecting
 from etad.models.etad import Etad
+from etad.phases import Listener
 from etad.sampling.proposals import dense_grid, proposal_count
 from etad.seeding import stream
-from etad.step import Listener, TrainingStep
+from etad.step import TrainingStep
 from etad.train import build_optimizer
 
 

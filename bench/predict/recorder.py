@@ -35,7 +35,7 @@ from bench.torch_internals.dispatch import (
     storage_id,
 )
 from bench.torch_internals.lone_gradients import adds_in_place
-from etad.step import Phase
+from etad.phases import Phase
 
 aten = torch.ops.aten
 INFERENCE = "inference"

@@ -174,11 +174,11 @@ class CostCounter(TorchDispatchMode):
         self._phase = OTHER
 
     def begin(self, phase: str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._phase = phase
 
     def end(self, phase: str) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._phase = OTHER
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -43,9 +43,11 @@ from etad.models.etad import Etad
 from etad.offload.gradients import GradientSums
 from etad.offload.optimizers import StoredAdam
 from etad.offload.placement import Placement
+from etad.phases import Phase
 from etad.sampling.proposals import dense_grid, proposal_count
+from etad.sampling.snippets import DRAWN_BY_FEATURES
 from etad.seeding import stream
-from etad.step import DRAWN_BY_FEATURES, Phase, TrainingStep
+from etad.step import TrainingStep
 from etad.train import build_optimizer
 
 
@@ -116,7 +118,7 @@ class PhaseEvents:
         self._from = 0
 
     def begin(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         self._cut(None)
         self._recorder.phase = (phase, self._recorder.phase[1] + 1)
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
@@ -125,7 +127,7 @@ class PhaseEvents:
                 self._recorder.label(self.sums.sums.values(), Category.GRADIENT)
 
     def end(self, phase: Phase) -> None:
-        """See etad.step.Listener."""
+        """See etad.phases.Listener."""
         if phase in (Phase.UPDATE_DETECTOR, Phase.UPDATE_ENCODER):
             for state in self._optimizer.state.values():
                 held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -177,9 +179,10 @@ def _trace_training(config: Config, classes: int, rules: Rules | None, shortcut:
         for group in optimizer.param_groups:
             group["foreach"] = session.rules.foreach
     phases = PhaseEvents(recorder, model, optimizer)
-    step = TrainingStep(model, optimizer, session.config, [phases], placement=session.placement)
-    step.keeps_every_snippet = config.step.snippet_sampler in DRAWN_BY_FEATURES
-    phases.sums = step.gradient_sums
+    # The traced sampler reads no features, but memory is that of the configured one.
+    late = config.step.snippet_sampler in DRAWN_BY_FEATURES
+    step = TrainingStep(model, optimizer, session.config, [phases], placement=session.placement, draws_late=late)
+    phases.sums = step.encoding.gradient_sums
     if step.scaler.is_enabled():
         step.scaler = SteppingScaler("cpu")
 

@@ -1,4 +1,4 @@
-"""The network compiled, and its encoder as a CUDA graph."""
+"""Modules compiled, and a forward pass as a CUDA graph."""
 
 import os
 import shutil
@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from etad.errors import ConfigError
-from etad.models.etad import Etad
 
 WARM_UP_CALLS = 3
 """Calls before a capture, in which libraries choose their algorithms and take their workspaces."""
 
 
-def compile_parts(model: Etad) -> None:
-    """Let ``torch.compile`` have the encoder and the detector, in place: names and parameters stay.
+def compile_module(module: nn.Module) -> None:
+    """Let ``torch.compile`` have a module, in place: names and parameters stay.
 
     Chunks have one shape, but for the last one, so each is compiled for its own shapes.
 
@@ -26,9 +25,7 @@ def compile_parts(model: Etad) -> None:
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         raise ConfigError(f"efficiency.compile: no C++ compiler ({compiler}) is here; install one, or set it to false")
-    for module in (model.feature_extractor, model.base_detector):
-        if module is not None:
-            module.compile(dynamic=False)
+    module.compile(dynamic=False)
 
 
 class GraphedForward:

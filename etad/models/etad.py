@@ -1,18 +1,10 @@
 """The whole network: snippet encoder, detector and, where wanted, the snippet classifier."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
 
 from etad.config import ClassifierConfig, Config
-from etad.models.detector import Detector
-from etad.models.encoders import Part, SnippetEncoder
-from etad.offload.kept_prefix import KeptPrefix
-from etad.offload.placement import Placement
-
-Encoder = Callable[..., Tensor]
-"""Takes clips, and what part of the network is to run, as :class:`SnippetEncoder` does."""
+from etad.models.detector import Detector, DetectorOutput
+from etad.models.encoders import SnippetEncoder
 
 
 class SnippetClassifier(nn.Module):
@@ -71,42 +63,15 @@ class Etad(nn.Module):
             self.snippet_classifier = SnippetClassifier(channels, classes, config.model.classifier)
 
 
-def encode_snippets(
-    encoder: Encoder,
-    frames: Tensor,
-    chunk: int,
-    placement: Placement | None = None,
-    prefix: KeptPrefix | None = None,
-) -> Tensor:
-    """Encode every snippet of a batch, ``chunk`` snippets of each video at once.
+class Detection(nn.Module):
+    """Everything of the network that works on features, as one module: gradients are averaged module by module."""
 
-    Args:
-        encoder: maps clips ``[K, 3, T, H, W]`` to ``[K, channels]``.
-        frames: uint8 ``[B, N, 3, T, H, W]``; frames on the host are moved to the device chunk by chunk.
-        chunk: snippets per video and call; the last chunk may be smaller.
-        placement: moves frames to the device; None: they are there.
-        prefix: gets what the frozen stages make of the snippets; None: it is not kept.
+    def __init__(self, model: Etad) -> None:
+        super().__init__()
+        self.detector = model.base_detector
+        self.classifier = model.snippet_classifier
 
-    Returns:
-        float32 features ``[B, channels, N]``.
-    """
-    parts, placement = [], placement or Placement(frames.device)
-    for start in range(0, frames.shape[1], chunk):
-        part = placement.clips(frames, slice(start, start + chunk))
-        if prefix is None:
-            parts.append(encode_chunk(encoder, part))
-        else:
-            output = encoder(part.flatten(0, 1), Part.FROZEN)
-            prefix.keep(range(start, start + part.shape[1]), output)
-            parts.append(by_video(encoder(output, Part.TRAINED), len(frames)))
-    return torch.cat(parts, dim=2)
-
-
-def encode_chunk(encoder: Encoder, frames: Tensor) -> Tensor:
-    """Encode snippets ``[B, n, 3, T, H, W]`` in one call; return float32 ``[B, channels, n]``."""
-    return by_video(encoder(frames.flatten(0, 1)), len(frames))
-
-
-def by_video(features: Tensor, videos: int) -> Tensor:
-    """Turn features ``[B * n, channels]`` into float32 ``[B, channels, n]``."""
-    return features.float().unflatten(0, (videos, -1)).transpose(1, 2)
+    def forward(self, features: Tensor, proposals: Tensor) -> tuple[DetectorOutput, Tensor | None]:
+        """Return the detector's output and, with a classifier, its logits; see there."""
+        logits = None if self.classifier is None else self.classifier(features)
+        return self.detector(features, proposals), logits

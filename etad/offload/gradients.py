@@ -41,7 +41,21 @@ class GradientSums:
             mean = total(self._placement.to_device(self.sums.pop(parameter))) / world
             self.sums[parameter] = self._placement.to_host(mean) if self._kind == "offloaded" else mean
 
-    def clip_factor(self, norm: float) -> Tensor:
+    def update(self, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
+        """Update one parameter after the other, so that only one gradient is whole; the sums are used up.
+
+        Args:
+            optimizer: holds the parameters, and has no other gradient.
+            clip_norm: largest norm of all gradients together; None: whatever it is.
+        """
+        factor = None if clip_norm is None else self._clip_factor(clip_norm)
+        for parameter in list(self.sums):
+            gradient = self.pop(parameter)
+            parameter.grad = gradient if factor is None else gradient.mul_(factor.to(gradient.device))
+            optimizer.step()
+            parameter.grad = None
+
+    def _clip_factor(self, norm: float) -> Tensor:
         """Return what gradients are multiplied by so that their norm together is at most ``norm``."""
         total = nn.utils.get_total_norm(self.sums.values())
         return (norm / (total + 1e-6)).clamp(max=1.0)

@@ -12,6 +12,9 @@ from torch import Tensor
 from etad.config import SnippetSampler
 from etad.sampling.diversity import KDpp, farthest_points
 
+DRAWN_BY_FEATURES = ("fps", "dpp", "gradient")
+"""Samplers that read features or their gradient, which a step has only after its detect phase."""
+
 
 def snippet_count(snippets: int, ratio: float, chunk: int) -> int:
     """Return how many snippets of a video are drawn: whole encoder chunks, as published.

@@ -14,7 +14,7 @@ from bench.measure import memory_cuda
 from bench.predict.allocator import CachingAllocator
 from bench.predict.recorder import INFERENCE
 from bench.units import MIB
-from etad.step import Phase
+from etad.phases import Phase
 
 NAME = "NVIDIA H100 80GB HBM3"
 PARAMETERS = 40 * MIB

@@ -11,12 +11,13 @@ from torch import Tensor
 from etad.config import Config
 from etad.errors import ConfigError
 from etad.infer import Detecting
-from etad.models.compiled import GraphedForward, compile_parts
+from etad.models.compiled import GraphedForward, compile_module
 from etad.models.etad import Etad
 from etad.offload.gradients import GradientSums
 from etad.offload.optimizers import BLOCK, Int8Adam, OffloadedAdam, StoredAdam
 from etad.offload.placement import Placement
-from etad.step import Phase, TrainingStep
+from etad.phases import Phase
+from etad.step import TrainingStep
 from etad.train import build_optimizer
 from etad.variants import VARIANTS, settings_without_effect, with_variant
 from tests.etad.test_step import RecordGradients, assert_same, batch_of, streams_of, take_step, tiny
@@ -199,9 +200,9 @@ def test_a_gradient_summed_in_bf16_is_nearly_the_published_one() -> None:
         def begin(self, phase: Phase) -> None:
             super().begin(phase)
             if phase is Phase.UPDATE_ENCODER:
-                assert step.gradient_sums is not None
+                assert step.encoding.gradient_sums is not None
                 names = {p: name for name, p in self.model.named_parameters()}
-                self.gradients |= {names[p]: total.float() for p, total in step.gradient_sums.sums.items()}
+                self.gradients |= {names[p]: total.float() for p, total in step.encoding.gradient_sums.sums.items()}
 
     torch.manual_seed(0)
     other = formed(config, encoder_gradient="bf16")
@@ -312,7 +313,7 @@ def test_encoder_and_detector_are_compiled(monkeypatch: pytest.MonkeyPatch) -> N
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match=r"efficiency\.compile: no C\+\+ compiler \(no-such-compiler\)"):
-        compile_parts(Etad(tiny(), classes=2))
+        compile_module(Etad(tiny(), classes=2))
 
 
 class FakeGraph:

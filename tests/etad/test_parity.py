@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from etad.config import Config, load_config
+from etad.encoding import Encoding
 from etad.losses import KEEP_DRAWS, detector_losses, make_targets
 from etad.models.checkpoints import ENCODER_PREFIX
-from etad.models.etad import Etad, encode_snippets
-from etad.offload.placement import Placement
+from etad.models.etad import Etad
 from etad.seeding import stream
 from etad.step import TrainingStep
 from tests.paths import FIXTURES
@@ -67,12 +67,10 @@ def test_detector_forward(model: Etad) -> None:
     close(output.segments, "refined")
 
 
-def test_encoder_forward(model: Etad) -> None:
+def test_encoder_forward(model: Etad, config: Config) -> None:
     expected = np.load(FIXTURES / "backbone_forward.npz")["features"]
     frames = (uniform("frames", (1, 2, 3, 16, 112, 112)) * 255).to(torch.uint8)
-    assert model.feature_extractor is not None
-    with torch.no_grad():
-        features = encode_snippets(model.feature_extractor, frames, 2, Placement(frames.device))
+    features = Encoding(model, config).features(frames)
     assert np.abs(features.numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
@@ -108,7 +106,7 @@ def test_sampled_backward(config: Config) -> None:
     frames = (uniform("small_frames", (2, 8, 3, 16, 32, 32)) * 255).to(torch.uint8)
     gradient = (uniform("feature_gradient", (2, 512, 8)) - 0.5) * 1e-2
 
-    step.backpropagate(frames, gradient, torch.from_numpy(expected["sampled"]))
+    step.encoding.backpropagate(frames, gradient, torch.from_numpy(expected["sampled"]))
 
     reached = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert sorted(reached) == sorted(expected["names"])

@@ -11,9 +11,10 @@ from etad.config import Config, parse_config
 from etad.data.batch import Batch
 from etad.losses import detector_losses, make_targets
 from etad.models.etad import Etad
+from etad.phases import Phase
 from etad.sampling.proposals import dense_grid
 from etad.seeding import stream
-from etad.step import Phase, TrainingStep
+from etad.step import TrainingStep
 from tests.etad.small_runs import SMALL_DETECTOR
 
 SNIPPETS = 8

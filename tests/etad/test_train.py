@@ -18,7 +18,7 @@ from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.models.checkpoints import read_checkpoint
 from etad.models.etad import Etad
-from etad.step import Phase
+from etad.phases import Phase
 from etad.train import CHECKPOINT, LOSSES, build_optimizer, rate_factor, train
 from tests.etad.small_runs import write_small_set
 

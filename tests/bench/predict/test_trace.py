@@ -23,9 +23,10 @@ from bench.predict.value_free import value_free
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.models.etad import Etad
+from etad.phases import Phase
 from etad.sampling.proposals import dense_grid, proposal_count, sample_proposals
 from etad.seeding import stream
-from etad.step import Phase, TrainingStep
+from etad.step import TrainingStep
 from etad.train import build_optimizer
 from tests.bench.small_traces import VIDEOS, small, traced
 

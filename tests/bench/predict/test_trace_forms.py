@@ -8,7 +8,7 @@ from bench.predict.memory import predict_from_trace
 from bench.predict.recorder import Category, Trace
 from etad.config import Config
 from etad.models.etad import Etad
-from etad.step import Phase
+from etad.phases import Phase
 from etad.variants import VARIANTS
 from tests.bench.predict.test_trace import alive, executed_peaks, timeline, traced_peaks
 from tests.bench.small_traces import VIDEOS, small, traced

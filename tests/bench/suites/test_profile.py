@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from bench.cli import main
 from bench.measure.profiling import MARK, STEP, kernel_idle, phase_times, step_windows
 from bench.measure.ranges import PhaseRanges
-from etad.step import Phase
+from etad.phases import Phase
 
 
 def event(category: str, name: str, ts: float, dur: float) -> dict[str, Any]:
