@@ -75,10 +75,11 @@ class TrainingStep:
         total: adds a tensor over the processes; the identity in a single one.
         placement: moves tensors between host and device; None: the real one.
         draws_late: see :class:`TrainedEncoding`.
+        scaler: scales the loss of fp16; None: torch's own, which has no effect in other precisions.
 
     Attributes:
         encoding: the encoder's part.
-        scaler: scales the loss of fp16; without effect otherwise.
+        scaler: as given; a checkpoint holds its state.
     """
 
     def __init__(
@@ -91,11 +92,14 @@ class TrainingStep:
         total: Total = lambda count: count,
         placement: Placement | None = None,
         draws_late: bool | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self._config, self._optimizer, self._listeners = config, optimizer, tuple(listeners)
         self._world, self._total = world, total
         self._device = next(model.parameters()).device
-        self.scaler = torch.amp.GradScaler(self._device.type, enabled=config.step.precision == "fp16")
+        if scaler is None:
+            scaler = torch.amp.GradScaler(self._device.type, enabled=config.step.precision == "fp16")
+        self.scaler = scaler
         self.encoding = TrainedEncoding(model, config, placement, world, draws_late)
         if config.efficiency.compile:
             compile_module(model.base_detector)

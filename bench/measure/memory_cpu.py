@@ -111,9 +111,10 @@ def run_steps(config: Config, task: Task) -> None:
                 del batch
         return
     model.train()
-    step = TrainingStep(model, build_optimizer(model, config), config, [PhaseRanges(MARK, nvtx=False)])
     # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
-    step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    ranges = PhaseRanges(MARK, nvtx=False)
+    step = TrainingStep(model, build_optimizer(model, config), config, [ranges], scaler=scaler)
     for _ in range(2):
         with record_function(f"{MARK}step"):
             batch = random_batch(config)

@@ -85,10 +85,9 @@ class Workload:
         if self._detecting is None:
             model.train()
             self.optimizer = build_optimizer(model, config)
-            self._step = TrainingStep(model, self.optimizer, config, listeners)
             # At its usual first scale the first steps of fp16 overflow, and the optimizer skips them.
-            enabled = config.step.precision == "fp16"
-            self._step.scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=enabled)
+            scaler = torch.amp.GradScaler(device.type, init_scale=1.0, enabled=config.step.precision == "fp16")
+            self._step = TrainingStep(model, self.optimizer, config, listeners, scaler=scaler)
 
     def __call__(self) -> None:
         """Run once."""

@@ -130,9 +130,8 @@ def count(config: Config, task: Task = "train", classes: int = CLASSES) -> dict[
         call: Callable[[Batch], object] = Detecting(model, config, [counter])
     else:
         optimizer = build_optimizer(model.train(), config)
-        step = TrainingStep(model, optimizer, config, [counter])
-        if step.scaler.is_enabled():
-            step.scaler = SteppingScaler("cpu")
+        scaler = SteppingScaler("cpu") if config.step.precision == "fp16" else None
+        step = TrainingStep(model, optimizer, config, [counter], scaler=scaler)
 
         def call(batch: Batch) -> object:
             return step(batch, lambda purpose: [stream("count", index, purpose) for index in batch.indices])

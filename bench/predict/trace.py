@@ -181,10 +181,11 @@ def _trace_training(config: Config, classes: int, rules: Rules | None, shortcut:
     phases = PhaseEvents(recorder, model, optimizer)
     # The traced sampler reads no features, but memory is that of the configured one.
     late = config.step.snippet_sampler in DRAWN_BY_FEATURES
-    step = TrainingStep(model, optimizer, session.config, [phases], placement=session.placement, draws_late=late)
+    scaler = SteppingScaler("cpu") if config.step.precision == "fp16" else None
+    step = TrainingStep(
+        model, optimizer, session.config, [phases], placement=session.placement, draws_late=late, scaler=scaler
+    )
     phases.sums = step.encoding.gradient_sums
-    if step.scaler.is_enabled():
-        step.scaler = SteppingScaler("cpu")
 
     def take_step() -> tuple[Part, ...]:
         batch = session.batch()

@@ -83,8 +83,8 @@ def take_step(config: Config, batch: Batch | None = None, scale: float = 1.0) ->
     model = Etad(config, classes=2).train()
     listener = RecordGradients(model)
     # A learning rate of zero keeps the weights, so that gradients of two phases belong to the same network.
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.0), config, [listener])
-    step.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale != 1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale != 1.0)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.0), config, [listener], scaler=scaler)
     batch = batch or batch_of(config)
     return listener, step(batch, streams_of(batch))
 
@@ -187,12 +187,12 @@ def test_an_overflow_skips_the_update_and_lowers_the_scale() -> None:
     config = tiny(precision="fp16")
     torch.manual_seed(0)
     model = Etad(config, classes=2).train()
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), config)
-    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), config, scaler=scaler)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = batch_of(config)
     step(batch, streams_of(batch))
-    assert step.scaler.get_scale() < 2.0**40
+    assert scaler.get_scale() < 2.0**40
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if "base" in name)
 
 

@@ -112,9 +112,9 @@ def executed_peaks(config: Config) -> list[tuple[str, int]]:
     torch.set_num_threads(1)
     model = Etad(config, classes=2).train()
     optimizer = build_optimizer(model, config)
-    step = TrainingStep(model, optimizer, config, [NamePhases()])
     # At its usual first scale the first steps overflow and are skipped.
-    step.scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=config.step.precision == "fp16")
+    step = TrainingStep(model, optimizer, config, [NamePhases()], scaler=scaler)
     names = operator_names(config.step.precision, config.model.encoder.name)
     static = sum(tensor.untyped_storage().nbytes() for tensor in (*model.parameters(), *model.buffers()))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
