@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from etad.config import Config, PostprocessConfig
 from etad.data import transforms, video_reader, videos
+from etad.data.annotations import Annotations
 from etad.data.batch import Batch, Sample
-from etad.data.dataset import VideoDataset, load
+from etad.data.dataset import VideoDataset, evaluation_dataset, load
 from etad.data.raw_clips import gather_clips
 from etad.detections.batched_postprocess import RawTensors, batched_detections
 from etad.detections.class_scores import ClassScores, read_class_scores
@@ -232,15 +233,28 @@ class TestSetDetections:
 
 
 def infer_test_set(
-    model: Etad, config: Config, classes: Sequence[str], world: World, log: DetectionLog | None = None
+    model: Etad,
+    config: Config,
+    classes: Sequence[str],
+    world: World,
+    log: DetectionLog | None = None,
+    annotations: Annotations | None = None,
 ) -> TestSetDetections:
-    """Detect the actions of an experiment's test videos, with its way of getting classes; ``log`` as :func:`infer`.
+    """Detect the actions of an experiment's test videos, with its way of getting classes.
+
+    Args:
+        model: its device does not matter.
+        config: the experiment.
+        classes: names of the class numbers.
+        world: as :func:`infer`.
+        log: as :func:`infer`.
+        annotations: those of ``config.data``; None: they are read.
 
     Raises:
         ConfigError: external class scores are wanted but not named, or lack a test video.
         DataError: a file cannot be used.
     """
-    dataset = VideoDataset(config, training=False)
+    dataset = evaluation_dataset(config, annotations)
     post, scores = config.postprocess, None
     if post.classes == "external":
         if post.class_scores is None:

@@ -14,6 +14,7 @@ from bench.machine.processes import run_all
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from etad.config import Config
+from etad.data.annotations import Annotations, annotations_of
 from etad.errors import DataError
 from etad.variants import settings_without_effect
 
@@ -85,8 +86,10 @@ def accuracy(
     asked = Accuracy().asked(options, collect_environment())
     found = {name: results.find(asked.cell_id(cell.config)) for name, cell in cells.items()}
     checks = None
-    if options.entry.predictions is None and None in found.values():
-        checks = _checked(base, check_files, options)
+    # Cells differ in ratio and seed alone: they share the data.
+    annotations = annotations_of(base.data) if None in found.values() else None
+    if annotations is not None and options.entry.predictions is None:
+        checks = _checked(base, check_files, options, annotations)
     told = {text for check in checks or () for text in check.warnings}
     records: list[Record] = []
     for name, cell in cells.items():
@@ -94,7 +97,7 @@ def accuracy(
         if record is None:
             note(f"{cell.config.name}: {name}")
             folder = out / (f"from-{from_checkpoint.stem}" if from_checkpoint else name)
-            [record] = Accuracy().run([cell], options, folder, run_all, checks)
+            [record] = Accuracy().run([cell], options, folder, run_all, checks, annotations)
             results.write(record)
             for text in record.warnings:
                 if text not in told:
@@ -106,12 +109,14 @@ def accuracy(
     click.echo(as_markdown(records) if form == "md" else as_json(records))
 
 
-def _checked(base: Config, check_files: int | None, options: "AccuracyOptions") -> list["DataCheck"]:
+def _checked(
+    base: Config, check_files: int | None, options: "AccuracyOptions", annotations: Annotations
+) -> list["DataCheck"]:
     """Look at the data, say what was found, and refuse what cannot be used."""
     from bench.suites.accuracy import check_parts
     from etad.distributed import alone
 
-    checks = check_parts(base, check_files)
+    checks = check_parts(base, check_files, annotations)
     lines = (line for check in checks for line in check.lines())
     for line in (*lines, *settings_without_effect(base, alone(options.device).device.type)):
         note(line)

@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import config_option, emit, note, run_option, set_option
 from etad.config import load_config
+from etad.data.annotations import annotations_of
 from etad.files import write_json
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def evaluate(
         raise click.UsageError("Give either --run FOLDER, or --predictions FILE with --config NAME.")
 
     began = time.perf_counter()
-    submissions = [Submission.read(path, experiment) for path, experiment in inputs]
+    annotations = annotations_of(inputs[0][1].data)  # shared by the folds of a cross-validation
+    submissions = [Submission.read(path, experiment, annotations) for path, experiment in inputs]
     read_at = time.perf_counter()
     scored = [submission.score() for submission in submissions]
     scored_at = time.perf_counter()

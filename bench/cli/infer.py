@@ -11,7 +11,7 @@ import click
 from bench.cli.launch import is_launched, launch
 from bench.cli.options import config_option, device_option, gpus_option, note, run_option, set_option
 from etad.config import Config, load_config
-from etad.data.annotations import load_annotations
+from etad.data.annotations import Annotations, annotations_of
 from etad.data.video_files import list_videos
 from etad.errors import NothingToDoError
 from etad.files import write_json
@@ -56,12 +56,14 @@ def infer(
     from etad.runs import PREDICTIONS
 
     with join_world(device) as world:
-        models = _models(run, checkpoint, config, assignments)
+        models, annotations = _models(run, checkpoint, config, assignments)
         if source is None:
             if plot is not None:
                 raise click.UsageError("--plot draws plain videos: name a video or a folder.")
+            # The folds of a cross-validation share it.
+            annotations = annotations or annotations_of(models[0][1].data)
             for folder, experiment, classes, model in models:
-                _infer_test_set(output or folder / PREDICTIONS, experiment, classes, model, world)
+                _infer_test_set(output or folder / PREDICTIONS, experiment, classes, model, world, annotations)
             return
         folder, experiment, classes, model = models[0]
         if len(models) > 1:
@@ -71,7 +73,8 @@ def infer(
 
 def _models(
     run: Path | None, checkpoint: Path | None, config: str | None, assignments: tuple[str, ...]
-) -> list["Loaded"]:
+) -> tuple[list["Loaded"], Annotations | None]:
+    """Return the models to detect with, and the annotations if those were needed for the names of the classes."""
     from etad.runs import fold_folders, load_weights, open_run
 
     if run is not None and checkpoint is None and config is None:
@@ -79,18 +82,21 @@ def _models(
         for one in opened:
             if not one.complete:
                 note(f"{one.folder}: training is not complete")
-        return [(one.folder, one.config, one.classes, one.model) for one in opened]
+        return [(one.folder, one.config, one.classes, one.model) for one in opened], None
     if checkpoint is not None and config is not None and run is None:
         experiment = load_config(config, assignments)
-        classes = load_annotations(experiment.data.path(experiment.data.annotations)).classes
-        return [(Path(), experiment, classes, load_weights(checkpoint, experiment, classes))]
+        annotations = annotations_of(experiment.data)
+        classes = annotations.classes
+        return [(Path(), experiment, classes, load_weights(checkpoint, experiment, classes))], annotations
     raise click.UsageError("Give either --run FOLDER, or --checkpoint FILE with --config NAME.")
 
 
-def _infer_test_set(target: Path, experiment: Config, classes: Sequence[str], model: "Etad", world: "World") -> None:
+def _infer_test_set(
+    target: Path, experiment: Config, classes: Sequence[str], model: "Etad", world: "World", annotations: Annotations
+) -> None:
     from etad.infer import infer_test_set
 
-    result = infer_test_set(model, experiment, classes, world)
+    result = infer_test_set(model, experiment, classes, world, annotations=annotations)
     if not world.is_main:
         return
     if result.missing:

@@ -19,6 +19,7 @@ from bench.cli.options import (
     with_seed,
 )
 from etad.config import Config
+from etad.data.annotations import Annotations, annotations_of
 from etad.errors import ConfigError
 from etad.variants import settings_without_effect
 
@@ -58,16 +59,17 @@ def train(
         _check(experiment, device, gpus)
         sys.exit(launch(gpus))
     with join_world(device) as world:
+        annotations = annotations_of(experiment.data)
         for part, part_folder in parts(experiment, folder):
-            _train_one(part, part_folder, world)
+            _train_one(part, part_folder, world, annotations)
 
 
-def _train_one(experiment: Config, folder: Path, world: "World") -> None:
+def _train_one(experiment: Config, folder: Path, world: "World", annotations: Annotations) -> None:
     from etad.data.dataset import train_dataset
     from etad.train import CHECKPOINT
     from etad.train import train as train_model
 
-    dataset = train_dataset(experiment)
+    dataset = train_dataset(experiment, annotations)
     if world.is_main:
         for problem in (*dataset.problems, *settings_without_effect(experiment, world.device.type)):
             note(problem)

@@ -5,7 +5,7 @@ is the first.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,8 @@ import numpy as np
 
 from bench.records.record import Metric, Metrics
 from etad.config import Config
-from etad.data import video_files
-from etad.data.annotations import Video, load_annotations, load_blocked
-from etad.data.dataset import VideoDataset, test_dataset, train_dataset
+from etad.data.annotations import Annotations, Video, annotations_of
+from etad.data.dataset import VideoDataset, evaluation_dataset, train_dataset
 from etad.data.features import FeatureStore
 from etad.data.synthetic_mark import synthetic_text
 from etad.detections.class_scores import ClassScores, read_class_scores
@@ -142,26 +141,28 @@ class DataCheck:
         return [*lines, *(f"error: {text}" for text in self.errors)]
 
 
-def check_data(config: Config, files: int | None) -> DataCheck:
+def check_data(config: Config, files: int | None, annotations: Annotations | None = None) -> DataCheck:
     """Look at the data of an experiment (one fold of it).
 
     Args:
         config: the experiment.
         files: how many files to open, spread evenly over all; None: all of them. Progress goes to stderr.
+        annotations: those of ``config.data``; None: they are read.
 
     Raises:
         DataError: annotations or the folder of features cannot be used at all.
         NothingToDoError: no sample to train or to test on is left.
     """
     data = config.data
-    training, test = train_dataset(config), test_dataset(config)
+    annotations = annotations or annotations_of(data)
+    training, test = train_dataset(config, annotations), evaluation_dataset(config, annotations)
     errors: list[str] = []
     warnings = list(dict.fromkeys((*training.problems, *test.problems)))
     if shared := set(data.train_selection) & set(data.test_selection):
         warnings.append(f"subset {', '.join(sorted(shared))} is both trained and tested on")
     checks = []
     for dataset, names in ((training, data.train_selection), (test, data.test_selection)):
-        check = _check_subset(config, dataset, names)
+        check = _check_subset(annotations, dataset, names)
         checks.append(check)
         if check.missing:
             what = "cannot be trained on" if dataset is training else "get no detection"
@@ -173,7 +174,8 @@ def check_data(config: Config, files: int | None) -> DataCheck:
     if untrained:
         warnings.append(f"{len(untrained)} classes of the test set are in no training video (first: {untrained[0]})")
 
-    found = _check_files(config, list({video.id: video for video in (*training.videos, *test.videos)}.values()), files)
+    everything = {video.id: video for video in (*training.videos, *test.videos)}
+    found = _check_files(config, list(everything.values()), training.paths | test.paths, files)
     if found.unusable:
         errors.append(f"{len(found.unusable)} files cannot be used (first: {found.unusable[0]})")
     if found.misfits:
@@ -206,10 +208,9 @@ def check_data(config: Config, files: int | None) -> DataCheck:
     )
 
 
-def _check_subset(config: Config, dataset: VideoDataset, names: Sequence[str]) -> SubsetCheck:
-    annotations = load_annotations(config.data.path(config.data.annotations))
+def _check_subset(annotations: Annotations, dataset: VideoDataset, names: Sequence[str]) -> SubsetCheck:
     listed = annotations.select(names)
-    kept = annotations.select(names, load_blocked(config.data))
+    kept = annotations.select(names, annotations.blocked)
     return SubsetCheck(
         subsets=tuple(names),
         listed=len(listed),
@@ -221,13 +222,13 @@ def _check_subset(config: Config, dataset: VideoDataset, names: Sequence[str]) -
     )
 
 
-def _check_files(config: Config, videos: Sequence[Video], count: int | None) -> FileCheck:
+def _check_files(config: Config, videos: Sequence[Video], paths: Mapping[str, Path], count: int | None) -> FileCheck:
     chosen = list(videos)
     if count is not None and count < len(videos):
         chosen = [videos[number * len(videos) // count] for number in range(count)]
-    look = _look_at_features if config.data.input == "features" else _look_at_videos
     bar = progress(chosen, "check", len(chosen), "file")
-    content, unusable, durations = look(config, bar)
+    look = _look_at_features(config, bar) if config.data.input == "features" else _look_at_videos(paths, bar)
+    content, unusable, durations = look
     misfits = [
         f"{video.id}: {found_s:.1f} s, annotated {video.duration_s:.1f} s"
         for video, found_s in durations
@@ -275,16 +276,12 @@ def _look_at_features(config: Config, videos: Iterable[Video]) -> Look:
     return content, unusable, [(video, covered(video, count)) for video, count in steps]
 
 
-def _look_at_videos(config: Config, videos: Iterable[Video]) -> Look:
-    data = config.data
+def _look_at_videos(paths: Mapping[str, Path], videos: Iterable[Video]) -> Look:
     unusable, durations = list[str](), list[tuple[Video, float | None]]()
     rates: Counter[str] = Counter()
     for video in videos:
-        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
         try:
-            if path is None:
-                raise DataError(f"{video.id}: its file is gone")
-            duration_s, rate = _header(path)
+            duration_s, rate = _header(paths[video.id])
         except DataError as error:
             unusable.append(str(error))
             continue

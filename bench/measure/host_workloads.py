@@ -11,14 +11,13 @@ from bench.batches import CLASSES
 from bench.machine.clocks import Stopwatch
 from bench.measure.workload import Amounts
 from etad.config import Config
-from etad.data import transforms, video_files, videos
+from etad.data import transforms, videos
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
 from etad.data.raw_clips import gather_clips
 from etad.detections.batched_postprocess import RawTensors
 from etad.detections.class_scores import ClassScores
 from etad.detections.detections import RawDetections
-from etad.errors import DataError
 from etad.infer import postprocess
 from etad.sampling.proposals import dense_grid
 from etad.seeding import stream
@@ -101,11 +100,8 @@ class DataLoading:
 
     def _video(self, number: int) -> Sample:
         data, video = self._config.data, self._dataset.videos[number]
-        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
-        if path is None:
-            raise DataError(f"{video.id}: its file has disappeared")
         self._watch.begin("decode")
-        frames, index = videos.read_snippets(path, data.length, data.frames)
+        frames, index = videos.read_snippets(self._dataset.paths[video.id], data.length, data.frames)
         self._watch.end("decode")
         self._frames += len(frames)
         self._watch.begin("transform")

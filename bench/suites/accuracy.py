@@ -21,7 +21,7 @@ from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge_r
 from bench.records.draft import Asked, draft
 from bench.records.record import Finding, Metric, Metrics, Record
 from etad.config import Config
-from etad.data.annotations import load_annotations
+from etad.data.annotations import Annotations, annotations_of
 from etad.data.dataset import train_dataset
 from etad.data.synthetic_mark import synthetic_text
 from etad.detections.detection_log import DetectionLog
@@ -89,18 +89,20 @@ class _Part:
     ratios_used: dict[str, list[float]] = field(default_factory=dict)
 
 
-def check_parts(config: Config, files: int | None) -> list[DataCheck]:
+def check_parts(config: Config, files: int | None, annotations: Annotations | None = None) -> list[DataCheck]:
     """Check the data of every fold. Files are opened for the first one only: together the folds have the same.
 
     Args:
         config: the experiment.
         files: see :func:`bench.measure.data_check.check_data`.
+        annotations: those of ``config.data``, which its folds share; None: they are read.
 
     Raises:
         UserError: the data cannot be used at all.
     """
+    annotations = annotations or annotations_of(config.data)
     folds = [part for part, _ in parts(config, Path())]
-    return [check_data(part, files if number == 0 else 0) for number, part in enumerate(folds)]
+    return [check_data(part, files if number == 0 else 0, annotations) for number, part in enumerate(folds)]
 
 
 def asked(entry: Entry, environment: Environment, device_name: str) -> Asked:
@@ -114,6 +116,7 @@ def measure_accuracy(
     world: World,
     entry: Entry = TRAINED,
     checks: Sequence[DataCheck] | None = None,
+    annotations: Annotations | None = None,
 ) -> Record:
     """Train, infer and score an experiment (every fold of it), and return the record.
 
@@ -126,17 +129,19 @@ def measure_accuracy(
         world: the process it runs in.
         entry: where to begin.
         checks: of the data, by fold; None: look now, without opening files.
+        annotations: those of ``config.data``; None: they are read.
 
     Raises:
         UserError: the data or the folder cannot be used.
     """
     config, started_at, began = cell.config, datetime.now(UTC), time.monotonic()
     entry.check(config)
+    annotations = annotations or annotations_of(config.data)
     if checks is None:
-        checks = [] if entry.predictions else check_parts(config, 0)
+        checks = [] if entry.predictions else check_parts(config, 0, annotations)
     if errors := [error for check in checks for error in check.errors]:
         raise DataError("; ".join(dict.fromkeys(errors)))
-    outcomes = [_run(part, part_folder, world, entry) for part, part_folder in parts(config, folder)]
+    outcomes = [_run(part, part_folder, world, entry, annotations) for part, part_folder in parts(config, folder)]
     environment = collect_environment(config.train.seed)
     synthetic = synthetic_text(config.data.root)
     warnings = [*(text for check in checks for text in check.warnings), *(p for one in outcomes for p in one.problems)]
@@ -156,17 +161,16 @@ def measure_accuracy(
     return record.model_copy(update={"findings": record.findings | {VERDICT: verdict}})
 
 
-def _run(part: Config, folder: Path, world: World, entry: Entry) -> _Part:
+def _run(part: Config, folder: Path, world: World, entry: Entry, annotations: Annotations) -> _Part:
     if entry.predictions is not None:
-        return _score(entry.predictions, part, "not said in the submission")
+        return _score(entry.predictions, part, "not said in the submission", annotations)
     if entry.checkpoint is not None:
-        annotations = load_annotations(part.data.path(part.data.annotations))
         classes = annotations.classes_of({*part.data.train_selection, *part.data.test_selection})
         model = load_weights(entry.checkpoint, part, classes)
-        return _infer_and_score(model, classes, entry.checkpoint, part, folder, world)
-    dataset = train_dataset(part)
+        return _infer_and_score(model, classes, entry.checkpoint, part, folder, world, annotations)
+    dataset = train_dataset(part, annotations)
     model = train(part, dataset, folder, world)
-    outcome = _infer_and_score(model, dataset.classes, folder / CHECKPOINT, part, folder, world)
+    outcome = _infer_and_score(model, dataset.classes, folder / CHECKPOINT, part, folder, world, annotations)
     content = read_checkpoint(folder / CHECKPOINT)
     outcome.train_s = float(content["trained_s"])
     outcome.epochs_s = [float(value) for value in content.get("epochs_s", ())]
@@ -175,19 +179,25 @@ def _run(part: Config, folder: Path, world: World, entry: Entry) -> _Part:
 
 
 def _infer_and_score(
-    model: Etad, classes: Sequence[str], weights: Path, part: Config, folder: Path, world: World
+    model: Etad,
+    classes: Sequence[str],
+    weights: Path,
+    part: Config,
+    folder: Path,
+    world: World,
+    annotations: Annotations,
 ) -> _Part:
     with DetectionLog(folder / DETECTIONS, _made_by(weights, part)) as log:
-        detected = infer_test_set(model, part, classes, world, log)
+        detected = infer_test_set(model, part, classes, world, log, annotations)
     write_json(folder / PREDICTIONS, detected.submission())
-    outcome = _score(folder / PREDICTIONS, part, part.postprocess.classes)
+    outcome = _score(folder / PREDICTIONS, part, part.postprocess.classes, annotations)
     write_json(folder / EVALUATION, outcome.result)
     outcome.infer_s = log.spent_s
     return outcome
 
 
-def _score(predictions: Path, part: Config, classes_from: str) -> _Part:
-    submission = Submission.read(predictions, part)
+def _score(predictions: Path, part: Config, classes_from: str, annotations: Annotations) -> _Part:
+    submission = Submission.read(predictions, part, annotations)
     began = time.perf_counter()
     scored = submission.score()
     evaluate_s = time.perf_counter() - began

@@ -20,6 +20,7 @@ from bench.records.record import Record
 from bench.suites import accuracy, memory_on_cpu, memory_on_gpu, memory_predicted, throughput
 from bench.suites.accuracy import Entry, check_parts
 from etad.config import Config, Positive, Section
+from etad.data.annotations import Annotations
 from etad.distributed import alone
 from etad.errors import DataError
 
@@ -254,15 +255,18 @@ class Accuracy:
         folder: Path,
         runner: Runner,
         checks: Sequence[DataCheck] | None = None,
+        annotations: Annotations | None = None,
     ) -> Iterator[Record]:
         """See :class:`Suite`; the cells run in this process, so that Ctrl-C keeps what is done.
 
         Args:
             cells, options, folder, runner: as there.
             checks: of the data, by fold; None: each cell looks for itself.
+            annotations: those of the cells' data; None: each cell reads its own.
         """
         for cell in cells:
-            yield accuracy.measure_accuracy(cell, folder, alone(options.device), options.entry, checks)
+            world = alone(options.device)
+            yield accuracy.measure_accuracy(cell, folder, world, options.entry, checks, annotations)
 
 
 SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "accuracy": Accuracy()}

@@ -17,7 +17,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ class Annotations:
         videos: in the order of the file.
         classes: the labels that occur, sorted.
         problems: one line for each kind of fault in the file: how often, where first, what was done.
+        blocked: ids that an experiment leaves out, with or without a leading ``v_``.
     """
 
     path: Path
     videos: tuple[Video, ...]
     classes: tuple[str, ...]
     problems: tuple[str, ...]
+    blocked: frozenset[str] = frozenset()
 
     def classes_of(self, subsets: Collection[str]) -> tuple[str, ...]:
         """Return the labels that occur in ``subsets``, sorted."""
@@ -123,6 +125,15 @@ def load_annotations(path: Path, classes: Collection[str] | None = None) -> Anno
     if not videos:
         raise DataError("; ".join([f"{path}: no usable video", *faults.lines()]))
     return Annotations(path, videos, _labels(videos), faults.lines())
+
+
+def annotations_of(data: DataConfig) -> Annotations:
+    """Read the annotation file of an experiment and its list of blocked ids. A command does so once, and hands it on.
+
+    Raises:
+        DataError: as :func:`load_annotations` and :func:`load_blocked`.
+    """
+    return replace(load_annotations(data.path(data.annotations)), blocked=load_blocked(data))
 
 
 def load_blocked(data: DataConfig) -> frozenset[str]:

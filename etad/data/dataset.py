@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from etad.config import Config
 from etad.data import transforms, video_files, videos
-from etad.data.annotations import Video, load_annotations, load_blocked
+from etad.data.annotations import Annotations, Video, annotations_of
 from etad.data.batch import Batch, Sample
 from etad.data.decoded import read_through
 from etad.data.features import FeatureStore, resize_features
@@ -37,21 +37,27 @@ class _View:
 
 
 class VideoDataset(Dataset[Sample]):
-    """The training or test samples of an experiment. Build it with ``train_dataset`` or ``test_dataset``.
+    """The training or test samples of an experiment. Build it with ``train_dataset`` or ``evaluation_dataset``.
 
     Attributes:
         classes: the labels of the training and test subsets together, sorted; class numbers index it.
         selected: the videos asked for: right subset, not blocked. Evaluation counts the actions of all of them.
         videos: those that the samples come from: with a file and, in training, with an action that is long enough.
+        paths: the file of each of them, by id; empty where the input is features.
         missing: ids that were left out because they have no file.
         problems: what else is wrong or was left out, one line each.
     """
 
-    def __init__(self, config: Config, *, training: bool) -> None:
-        """Read the annotations, look for the files and lay out the samples; no feature value or frame is read yet.
+    def __init__(self, config: Config, annotations: Annotations, *, training: bool) -> None:
+        """Look for the files and lay out the samples; no feature value or frame is read yet.
+
+        Args:
+            config: the experiment.
+            annotations: those of ``config.data``, from :func:`etad.data.annotations.annotations_of`.
+            training: the training samples instead of the test samples.
 
         Raises:
-            DataError: annotations or the feature folder cannot be used.
+            DataError: the feature folder cannot be used.
             ConfigError: ``data.pattern`` lacks ``{id}``, or ``data.stride_frames`` comes without a frame rate.
             NothingToDoError: no sample is left.
         """
@@ -63,12 +69,12 @@ class VideoDataset(Dataset[Sample]):
         self._store = FeatureStore(data) if data.input == "features" else None
         self._min_inside = 0.0 if data.window is None else data.window.min_action_inside
 
-        annotations = load_annotations(data.path(data.annotations))
         subsets = data.train_selection if training else data.test_selection
         self.classes: tuple[str, ...] = annotations.classes_of({*data.train_selection, *data.test_selection})
         self.problems: list[str] = list(annotations.problems)
-        self.selected: list[Video] = annotations.select(subsets, load_blocked(data))
+        self.selected: list[Video] = annotations.select(subsets, annotations.blocked)
         wanted = self._long_enough(self.selected) if training else self.selected
+        self.paths: dict[str, Path] = {} if self._store is not None else self._find_files(wanted)
         self.missing: list[str] = self._without_file([video.id for video in wanted])
         absent = set(self.missing)
         self.videos: list[Video] = [video for video in wanted if video.id not in absent]
@@ -119,9 +125,13 @@ class VideoDataset(Dataset[Sample]):
     def _without_file(self, ids: list[str]) -> list[str]:
         if self._store is not None:
             return self._store.missing(ids)
+        return [video_id for video_id in ids if video_id not in self.paths]
+
+    def _find_files(self, wanted: list[Video]) -> dict[str, Path]:
         data = self._config.data
         folder = data.path(data.folder)
-        return [video_id for video_id in ids if video_files.find_video(folder, data.pattern, video_id) is None]
+        found = {video.id: video_files.find_video(folder, data.pattern, video.id) for video in wanted}
+        return {video_id: path for video_id, path in found.items() if path is not None}
 
     def _long_enough(self, candidates: list[Video]) -> list[Video]:
         """Drop what the published training drops (etad-spec section 1): videos with nothing but very short actions."""
@@ -172,10 +182,9 @@ class VideoDataset(Dataset[Sample]):
 
     def _frames(self, video: Video) -> Tensor | RawClips:
         """Return clips uint8 ``[N, 3, T, H, W]``, or what they are made of on the device."""
-        data = self._config.data
-        path = video_files.find_video(data.path(data.folder), data.pattern, video.id)
-        if path is None:
-            raise DataError(f"{self._location(video.id)}: no such file any more")
+        data, path = self._config.data, self.paths[video.id]
+        if not path.is_file():
+            raise DataError(f"{path}: no such file any more")
         if video.id not in self._decoded:
             decoded = self._decode(path)
             if not data.cache:
@@ -207,14 +216,22 @@ def _remedy_named(video_id: str) -> Iterator[None]:
         raise DataError(f"{error}; fix this, or list {video_id} in data.blocked") from None
 
 
-def train_dataset(config: Config) -> VideoDataset:
-    """Return the training samples of an experiment. Raises as ``VideoDataset`` does."""
-    return VideoDataset(config, training=True)
+def train_dataset(config: Config, annotations: Annotations | None = None) -> VideoDataset:
+    """Return the training samples of an experiment.
+
+    Args:
+        config: the experiment.
+        annotations: those of ``config.data``; None: they are read.
+
+    Raises:
+        UserError: as ``VideoDataset`` and ``annotations_of``.
+    """
+    return VideoDataset(config, annotations or annotations_of(config.data), training=True)
 
 
-def test_dataset(config: Config) -> VideoDataset:
-    """Return the test samples of an experiment. Raises as ``VideoDataset`` does."""
-    return VideoDataset(config, training=False)
+def evaluation_dataset(config: Config, annotations: Annotations | None = None) -> VideoDataset:
+    """Return the test samples of an experiment; see :func:`train_dataset`."""
+    return VideoDataset(config, annotations or annotations_of(config.data), training=False)
 
 
 def ground_truth(annotated: Sequence[Video], classes: Sequence[str]) -> GroundTruth:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from etad.config import Config
-from etad.data.annotations import Annotations, load_annotations, load_blocked
+from etad.data.annotations import Annotations, annotations_of
 from etad.data.dataset import GroundTruth, ground_truth
 from etad.detections.detections import AGNOSTIC_CLASSES, Detections
 from etad.detections.submissions import load_submission, parse_submission
@@ -65,19 +65,23 @@ class Submission:
     problems: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path, config: Config) -> "Submission":
+    def read(cls, path: Path, config: Config, annotations: Annotations | None = None) -> "Submission":
         """Read a submission file, and the config's test subset.
+
+        Args:
+            path: the file.
+            config: the experiment.
+            annotations: those of ``config.data``; None: they are read.
 
         Raises:
             DataError: a file is missing or malformed.
             NothingToDoError: the subset is empty, or all of it is blocked.
         """
         data = config.data
-        annotations = load_annotations(data.path(data.annotations))
+        annotations = annotations or annotations_of(data)
         classes = annotations.classes_of({*data.train_selection, *data.test_selection})
         listed = annotations.select(data.test_selection)
-        blocked = load_blocked(data)
-        counted = {video.id for video in annotations.select(data.test_selection, blocked)}
+        counted = {video.id for video in annotations.select(data.test_selection, annotations.blocked)}
         truth: GroundTruth = ground_truth(listed, classes)
         if config.postprocess.classes == "agnostic":
             classes = AGNOSTIC_CLASSES
@@ -86,7 +90,7 @@ class Submission:
         detections, problems = parse_submission(tree, path, classes)
         external = tree.get("external_data")
         # The list may spell an id with "v_", and the annotations without.
-        spelled = blocked | {video.id for video in listed if video.id not in counted}
+        spelled = annotations.blocked | {video.id for video in listed if video.id not in counted}
         return cls(
             path=path,
             config=config,

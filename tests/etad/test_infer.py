@@ -33,7 +33,7 @@ def model_of(config: Config) -> Etad:
 
 
 def test_every_test_video_gets_detections_of_known_classes(config: Config) -> None:
-    videos = data.test_dataset(config)
+    videos = data.evaluation_dataset(config)
     found = infer(model_of(config), videos, config, ALONE)
     assert list(found) == [video.id for video in videos.videos]
     for detections in found.values():
@@ -48,7 +48,7 @@ def test_the_batch_does_not_change_the_detections(config: Config) -> None:
     results = []
     for batch in (1, 4):
         other = config.model_copy(update={"train": config.train.model_copy(update={"batch": batch})})
-        results.append(infer(model, data.test_dataset(other), other, ALONE))
+        results.append(infer(model, data.evaluation_dataset(other), other, ALONE))
     for video_id, first in results[0].items():
         second = results[1][video_id]
         assert first.labels.tolist() == second.labels.tolist()
@@ -64,7 +64,7 @@ def assert_same(first: dict[str, Detections], second: dict[str, Detections]) -> 
 
 def test_an_interrupted_inference_goes_on(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     single = config.model_copy(update={"train": config.train.model_copy(update={"batch": 1})})
-    model, videos, path = model_of(single), data.test_dataset(single), tmp_path / "detections.jsonl"
+    model, videos, path = model_of(single), data.evaluation_dataset(single), tmp_path / "detections.jsonl"
     whole = infer(model, videos, single, ALONE)
 
     add, taken = DetectionLog.add, list[str]()
@@ -99,7 +99,7 @@ def test_windows_of_a_video_are_joined(config: Config) -> None:
     raw = config.resolved()
     raw["data"]["window"] = {"overlap": 0.5}
     windowed = Config.model_validate(raw)
-    videos = data.test_dataset(windowed)
+    videos = data.evaluation_dataset(windowed)
     assert len(videos) > len(videos.videos)
     found = infer(model_of(windowed), videos, windowed, ALONE)
     assert list(found) == [video.id for video in videos.videos]
@@ -115,7 +115,7 @@ def test_videos_are_post_processed_together_once_they_are_complete(
     # A video has two or three windows, so that some begin in one batch and end in the next.
     raw["train"]["batch"] = 4
     windowed = Config.model_validate(raw)
-    videos, model = data.test_dataset(windowed), model_of(windowed)
+    videos, model = data.evaluation_dataset(windowed), model_of(windowed)
     expected = infer(model, videos, windowed, ALONE)
     groups: list[list[str]] = []
 
@@ -135,7 +135,7 @@ def test_videos_are_post_processed_together_once_they_are_complete(
 
 
 def test_two_processes_share_the_videos(config: Config) -> None:
-    model, videos = model_of(config), data.test_dataset(config)
+    model, videos = model_of(config), data.evaluation_dataset(config)
     alone = infer(model, videos, config, ALONE)
 
     class HalfWorld(World):

@@ -14,6 +14,7 @@ from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.suites import accuracy
 from etad.config import load_config
+from etad.data import annotations
 from etad.data.synthetic_mark import write_mark
 from etad.infer import Detecting
 from etad.variants import VARIANTS
@@ -96,6 +97,28 @@ def test_the_record_says_what_it_took_and_what_was_used(finished: Path) -> None:
     assert {name: metrics[name].value for name in expected} == expected
     assert record.findings["classifier"].verdict == "snippet"
     assert str(record.findings["verdict"]).startswith("not comparable: no published figure")
+
+
+def test_a_command_reads_the_annotation_file_once(
+    config: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    load = annotations.load_annotations
+    monkeypatch.setattr(annotations, "load_annotations", lambda path: read.append(path) or load(path))
+    folds = ["-c", config, "--set", "data.folds=[training, validation]", "--set", "train.epochs=1"]
+    trained = finished / "ratio0.3-seed2023"
+    commands: list[list[object]] = [
+        ["train", *folds, "-o", tmp_path / "folds"],
+        ["infer", "--run", tmp_path / "folds"],
+        ["evaluate", "--run", tmp_path / "folds"],
+        ["infer", "--checkpoint", trained / "checkpoint.pt", "-c", config, "-o", tmp_path / "predictions.json"],
+        ["accuracy", *folds, "--ratio", "0.5,1.0", "-o", tmp_path / "accuracy"],
+    ]
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+        assert read == [config.parent / "annotations.json"], command
+        read.clear()
 
 
 def test_inference_goes_on_where_it_stopped(

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from etad.config import Config, parse_config
-from etad.data import dataset as module
-from etad.data import transforms, videos
+from etad.data import transforms, video_files, videos
 from etad.data.annotations import Action
-from etad.data.dataset import VideoDataset, epoch_batches, load, train_dataset
+from etad.data.dataset import VideoDataset, epoch_batches, evaluation_dataset, load, train_dataset
 from etad.data.features import resize_features
 from etad.data.windows import actions_in_view, cut, targets, windows
 from etad.errors import ConfigError, DataError, NothingToDoError
@@ -24,9 +23,6 @@ from tests.paths import SHARED
 
 REAL = SHARED / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="shared data absent")
-
-# Imported under another name, because pytest would take a function called test_... for a test.
-evaluation_dataset = module.test_dataset
 
 
 def actions(*triples: tuple[float, float, str]) -> list[dict[str, Any]]:
@@ -264,6 +260,18 @@ def test_augmentation_depends_on_seed_epoch_and_video_only(frames_config: Config
     assert [first_pixel(train_dataset(frames_config), epoch) for epoch in range(5)] == draws
     other = frames_config.model_copy(update={"train": frames_config.train.model_copy(update={"seed": 1})})
     assert [first_pixel(train_dataset(other), epoch) for epoch in range(5)] != draws
+
+
+def test_a_video_is_searched_for_once(root: Path, frames_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    find, searched = video_files.find_video, list[str]()
+    monkeypatch.setattr(
+        video_files, "find_video", lambda *arguments: searched.append(arguments[-1]) or find(*arguments)
+    )
+    dataset = evaluation_dataset(frames_config)
+    assert dataset.paths == {"c": root / "features" / "c.mp4"}
+    for _ in range(2):
+        dataset[0]
+    assert searched == ["c", "d"]
 
 
 def test_a_video_that_vanished(root: Path, frames_config: Config) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from bench.cli import main
 from etad.config import Config, load_config
 from etad.data.annotations import Action, Video
-from etad.data.dataset import test_dataset as open_test_set
+from etad.data.dataset import evaluation_dataset as open_test_set
 from etad.data.dataset import train_dataset
 from etad.data.synthetic_features import (
     FeatureSpec,
