@@ -8,7 +8,6 @@ machine, as one that was never interrupted.
 import csv
 import io
 import math
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from etad.data.dataset import VideoDataset, epoch_batches, load
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.files import write_json, write_text
+from etad.host_memory import host_rss_peak_bytes
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
 from etad.offload.optimizers import Int8Adam, OffloadedAdam
@@ -353,8 +353,7 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
 def _memory_text(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB peak on GPU"
-    # Linux reports KiB.
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB peak RSS"
+    return f"{host_rss_peak_bytes() / 2**30:.2f} GiB peak RSS"
 
 
 def _at(tree: dict[str, Any], section: str, key: str) -> Any:

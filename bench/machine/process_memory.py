@@ -1,8 +1,6 @@
-"""What a process holds as the system sees it: on a GPU by NVML, in the host's memory by getrusage."""
+"""What a process holds on a GPU as the system sees it, by NVML."""
 
 import os
-import resource
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -54,13 +52,6 @@ class ProcessMeter:
         if used_bytes is None:
             used_bytes, method = _growth(before, after, method)
         return ProcessMemory(used_bytes, method, exclusive, after.memory_total_bytes)
-
-
-def host_rss_peak_bytes() -> int:
-    """Return the largest resident size that this process had in the host's memory so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _state(states: GpuStates, uuid: str) -> GpuState | None:

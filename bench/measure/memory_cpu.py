@@ -20,13 +20,13 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from bench.batches import CLASSES, random_batch
 from bench.cells import Task
 from bench.machine.environment import collect_environment
-from bench.machine.process_memory import host_rss_peak_bytes
 from bench.measure.ranges import PhaseRanges
 from bench.predict.memory import predict_memory
 from bench.predict.recorder import INFERENCE
 from bench.units import MIB
 from etad.config import Config
 from etad.errors import DeviceError
+from etad.host_memory import host_rss_peak_bytes
 from etad.infer import Detecting
 from etad.models.etad import Etad
 from etad.seeding import stream

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.batches import placed, random_batch
 from bench.cells import Task
-from bench.machine.process_memory import ProcessMemory, ProcessMeter, host_rss_peak_bytes
+from bench.machine.process_memory import ProcessMemory, ProcessMeter
 from bench.measure.workload import Workload
 from bench.predict.allocator import Usage
 from bench.predict.memory import MOST_STEPS, StepMemory, is_steady, largest
@@ -26,6 +26,7 @@ from bench.torch_internals.allocator_history import dump_history, on_out_of_memo
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.errors import DeviceError
+from etad.host_memory import host_rss_peak_bytes
 from etad.phases import Phase
 
 METHOD = "torch caching allocator"

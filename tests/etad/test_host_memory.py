@@ -3,11 +3,12 @@
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from etad import host_memory
-from etad.host_memory import keep_freed_memory
+from etad.host_memory import host_rss_peak_bytes, keep_freed_memory
 
 PROGRAM = """
 import ctypes, resource, sys
@@ -45,3 +46,12 @@ def test_a_tensor_gets_the_pages_of_the_one_before() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: object())
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(("platform", "unit_bytes"), [("linux", 1024), ("darwin", 1)])
+def test_the_peak_of_resident_memory_is_in_bytes_on_every_system(
+    platform: str, unit_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(host_memory.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3000))
+    assert host_rss_peak_bytes() == 3000 * unit_bytes
