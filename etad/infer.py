@@ -209,7 +209,7 @@ def postprocess(
 
 
 @dataclass(frozen=True)
-class TestSetDetections:
+class DetectedTestSet:
     """The detections of a test set, as what a submission needs.
 
     Attributes:
@@ -218,8 +218,6 @@ class TestSetDetections:
         class_scores: name of the external score file; None where none was used.
         missing: ids of test videos that have no file, and so no detection.
     """
-
-    __test__ = False  # pytest takes the name for a test
 
     found: dict[str, Detections]
     classes: tuple[str, ...]
@@ -239,7 +237,7 @@ def infer_test_set(
     world: World,
     log: DetectionLog | None = None,
     annotations: Annotations | None = None,
-) -> TestSetDetections:
+) -> DetectedTestSet:
     """Detect the actions of an experiment's test videos, with its way of getting classes.
 
     Args:
@@ -263,7 +261,7 @@ def infer_test_set(
         if lacking := scores.missing([video.id for video in dataset.videos]):
             raise DataError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
     found = infer(model.to(world.device), dataset, config, world, scores, log)
-    return TestSetDetections(
+    return DetectedTestSet(
         found=found,
         classes=AGNOSTIC_CLASSES if post.classes == "agnostic" else tuple(classes),
         class_scores=None if scores is None else scores.path.name,
