@@ -35,7 +35,7 @@ class Section(pydantic.BaseModel):
 
 
 class FramesConfig(Section):
-    """How frames become snippets (etad-spec section 1). Sizes in pixels."""
+    """How frames become snippets (specification, section 1). Sizes in pixels."""
 
     clip_frames: Positive = 16
     resize_height: Positive = 128
@@ -119,7 +119,7 @@ class DataConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The snippet encoder (etad-spec section 2); unused when the input is features."""
+    """The snippet encoder (specification, section 2); unused when the input is features."""
 
     name: EncoderName = "r2plus1d_34_tsp"
     weights: Path | None = None
@@ -132,7 +132,7 @@ class EncoderConfig(Section):
 
 
 class DetectorConfig(Section):
-    """The cascade detector (etad-spec section 3)."""
+    """The cascade detector (specification, section 3)."""
 
     hidden: Positive = 256
     groups: Positive = 4
@@ -169,7 +169,7 @@ class ModelConfig(Section):
 
 
 class StepConfig(Section):
-    """One training step (etad-spec sections 4 and 5)."""
+    """One training step (specification, sections 4 and 5)."""
 
     strategy: Strategy = "sequential"
     precision: Precision = "fp32"
@@ -239,7 +239,7 @@ class TrainConfig(Section):
 
 
 class PostprocessConfig(Section):
-    """From raw outputs to detections (etad-spec section 7)."""
+    """From raw outputs to detections (specification, section 7)."""
 
     classes: Literal["external", "snippet", "agnostic"] = "external"
     """external: a video-level score file. snippet: the trained snippet classifier. agnostic: one class, "action"."""

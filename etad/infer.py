@@ -1,4 +1,7 @@
-"""Inference: samples in, detections per video out. All proposals of the dense grid are judged (etad-spec section 7)."""
+"""Inference: samples in, detections per video out (specification, section 7).
+
+All proposals of the dense grid are judged.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -225,7 +228,7 @@ class DetectedTestSet:
     missing: tuple[str, ...]
 
     def submission(self) -> dict[str, Any]:
-        """Return the submission JSON (etad-spec section 7)."""
+        """Return the submission JSON (specification, section 7)."""
         used = {"used": self.class_scores is not None, "details": self.class_scores or ""}
         return submission(self.found, self.classes, used)
 

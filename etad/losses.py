@@ -1,4 +1,4 @@
-"""Training targets and losses of the detector (etad-spec section 6).
+"""Training targets and losses of the detector (specification, section 6).
 
 Every term is a sum divided by a count. The counts go through ``total``, which in a distributed run adds them up over
 the processes. Each process then holds its share of the loss of the whole batch, and the sum of the gradients is exactly

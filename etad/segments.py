@@ -1,7 +1,7 @@
 """Geometry of one-dimensional segments.
 
 A segment is ``[start, end]`` on the last axis of a floating tensor. Overlaps have no unit; offsets count in lengths of
-the segment itself. Formulas: etad-spec sections 3 (refinement) and 6 (targets), after ETAD (arXiv 2205.07134).
+the segment itself. Formulas: specification, sections 3 (refinement) and 6 (targets), after ETAD (arXiv 2205.07134).
 """
 
 import torch
@@ -29,7 +29,7 @@ def tiou_matrix(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap_over_first(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return intersection / (length of ``a`` + ``eps``) of paired segments (section 6, start and end maps).
+    """Return intersection / (length of ``a`` + ``eps``) of paired segments (specification, section 6: boundary maps).
 
     Args:
         a: ``[..., 2]``, not inverted.
@@ -55,7 +55,7 @@ def from_centre_width(centre_width: Tensor) -> Tensor:
 
 
 def refine(segments: Tensor, start_end: Tensor, centre_width: Tensor) -> Tensor:
-    """Move segments by predicted offsets; both predictions count half (section 3, Refinement).
+    """Move segments by predicted offsets; both predictions count half (specification, section 3).
 
     Args:
         segments: ``[..., 2]``.
@@ -76,7 +76,7 @@ def refine(segments: Tensor, start_end: Tensor, centre_width: Tensor) -> Tensor:
 
 
 def offset_targets(segments: Tensor, true_segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the offsets that would move ``segments`` onto ``true_segments`` (section 6, Offset targets).
+    """Return the offsets that would move ``segments`` onto ``true_segments`` (specification, section 6).
 
     Args:
         segments: ``[..., 2]``.

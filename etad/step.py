@@ -1,4 +1,4 @@
-"""One training step: sequentialised gradient sampling (etad-spec section 5).
+"""One training step: sequentialised gradient sampling (specification, section 5).
 
     encode           features of all snippets, without gradient, chunk by chunk
     detect           detector forward and backward on those features; d loss / d feature is kept

@@ -134,7 +134,7 @@ class VideoDataset(Dataset[Sample]):
         return {video_id: path for video_id, path in found.items() if path is not None}
 
     def _long_enough(self, candidates: list[Video]) -> list[Video]:
-        """Drop what the published training drops (etad-spec section 1): videos with nothing but very short actions."""
+        """Drop videos with nothing but very short actions, as published (specification, section 1)."""
         least = self._config.data.min_action_fraction
         kept = [video for video in candidates if video.longest_fraction() > least]
         if dropped := len(candidates) - len(kept):

@@ -137,7 +137,7 @@ class FeatureStore:
 
 
 def resize_features(features: Tensor, length: int) -> Tensor:
-    """Resize features ``[C, T]`` in time, as published, to float32 ``[C, length]`` (etad-spec section 1).
+    """Resize features ``[C, T]`` in time, as published, to float32 ``[C, length]`` (specification, section 1).
 
     Every output position averages ``ceil(T / length)`` linearly interpolated samples of its share of 0..T. Values must
     lie within half precision (``HALF_MAX``), to which the published code rounds them.

@@ -1,4 +1,4 @@
-"""Re-encoding videos to the published models' input: 15 frames/s, short side 256 (etad-spec section 1).
+"""Re-encoding videos to the published models' input: 15 frames/s, short side 256 (specification, section 1).
 
 Output is H.264 (yuv420p) in mp4 without sound. Frames are repeated or dropped by their timestamps to reach the constant
 rate, as FFmpeg's ``fps`` filter does. A file appears under its final name only after it was decoded and the number of

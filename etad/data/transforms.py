@@ -1,9 +1,10 @@
 """Cropping and augmenting the frames of a video: one draw for the whole video, applied to all frames at once.
 
-The published recipe (etad-spec section 1; ``augment: published``) is a random crop, a horizontal flip, RandAugment with
-two operations at magnitude 9 of 10 out of the fifteen that mmaction2's ``ImgAug(transforms="default")`` lists (Cubuk et
-al., arXiv 1909.13719), and mmaction2's ``ColorJitter`` with its default ranges. The published code draws the directions
-of the geometric operations and the order of the colour steps once per process; here every video draws its own.
+The published recipe (specification, section 1; ``augment: published``) is a random crop, a horizontal flip, RandAugment
+with two operations at magnitude 9 of 10 out of the fifteen that mmaction2's ``ImgAug(transforms="default")`` lists
+(Cubuk et al., arXiv 1909.13719), and mmaction2's ``ColorJitter`` with its default ranges. The published code draws the
+directions of the geometric operations and the order of the colour steps once per process; here every video draws its
+own.
 
 ``draw`` turns a random generator into plain numbers and ``apply`` carries them out, so that a draw can be logged,
 tested and repeated.

@@ -25,7 +25,7 @@ from etad.errors import DataError
 
 
 def snippet_indices(frame_count: int, snippets: int, clip_frames: int) -> npt.NDArray[np.int64]:
-    """Return the frame numbers of evenly spread snippets (etad-spec section 1).
+    """Return the frame numbers of evenly spread snippets (specification, section 1).
 
     The first snippet starts at frame 0 and the last one ends with the video; a video shorter than a clip loops.
 

@@ -1,4 +1,4 @@
-"""Post-processing of many videos at once, on the device that holds their raw outputs (etad-spec section 7).
+"""Post-processing of many videos at once, on the device that holds their raw outputs (specification, section 7).
 
 ``postprocess.py`` is the reference, and the numbers are its own: in float64 like there, because which candidate is the
 best of a round must not hang on rounding. That is no burden to a GPU: a round of soft-NMS takes as long as its

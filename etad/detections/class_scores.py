@@ -1,4 +1,4 @@
-"""Video-level class scores, by a classifier that is not ours, as they are exchanged in files (etad-spec section 7)."""
+"""Video-level class scores of a classifier that is not ours, as files exchange them (specification, section 7)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""From the detector's raw outputs to a video's detections (etad-spec section 7).
+"""From the detector's raw outputs to a video's detections (specification, section 7).
 
 The published path: drop proposals whose ends are not boundaries, Gaussian soft-NMS, then multiply by the best
 video-level class scores. Segments stay unclipped until after NMS. All arrays are numpy; nothing here needs torch.

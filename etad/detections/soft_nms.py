@@ -1,4 +1,4 @@
-"""Gaussian soft-NMS, over all candidates or within each class (etad-spec section 7)."""
+"""Gaussian soft-NMS, over all candidates or within each class (specification, section 7)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Average precision and recall of detections: the ActivityNet protocol (etad-spec section 7).
+"""Average precision and recall of detections: the ActivityNet protocol (specification, section 7).
 
 Detection: within a class, detections are taken by descending score; each takes the true action of its video that it
 overlaps most among those not yet taken, if tIoU reaches the threshold, and is a false positive otherwise. AP is the

@@ -1,4 +1,4 @@
-"""The cascade detector: features of a video and proposals in, scores and refined proposals out (etad-spec section 3).
+"""The cascade detector: features and proposals in, scores and refined proposals out (specification, section 3).
 
 Module names are the published state-dict names.
 """
@@ -48,12 +48,12 @@ class DetectorOutput:
 
     @property
     def scores(self) -> Tensor:
-        """Confidence ``[B, K]``: both tIoU estimates averaged over the stages, then multiplied (section 7)."""
+        """Confidence ``[B, K]``: both tIoU estimates, averaged over stages, multiplied (specification, section 7)."""
         return torch.stack([stage.tiou for stage in self.stages]).mean(0).prod(-1)
 
     @property
     def segments(self) -> Tensor:
-        """Refined segments ``[B, K, 2]``: the mean over the stages (section 7)."""
+        """Refined segments ``[B, K, 2]``: the mean over the stages (specification, section 7)."""
         return torch.stack([stage.refined for stage in self.stages]).mean(0)
 
 

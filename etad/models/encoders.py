@@ -1,7 +1,7 @@
 """Snippet encoders: a clip of frames in, one feature vector out.
 
 Every network is the library's own (torchvision); this module only removes its head, names its stages (for freezing and
-recomputation) and pools. ``r2plus1d_34_tsp`` is the published one (etad-spec section 2).
+recomputation) and pools. ``r2plus1d_34_tsp`` is the published one (specification, section 2).
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class SnippetEncoder(nn.Module):
     """Encode snippets into features; frozen and normalisation-frozen as configured.
 
     The encoder never trains dropout or stochastic depth: the sampled backward pass has to meet the same features again
-    (etad-spec section 5). With ``norm_eval`` BatchNorm, too, keeps its stored statistics.
+    (specification, section 5). With ``norm_eval`` BatchNorm, too, keeps its stored statistics.
     """
 
     pixel_mean: Tensor

@@ -46,7 +46,7 @@ def roi_align_1d(
 
     It is torchvision's RoIAlign with ``aligned=False`` on a sequence of width one: a segment counts as at least one
     position long, ``ceil(length / bins)`` linearly interpolated samples are averaged per bin, and samples outside
-    [-1, T] count as zero (etad-spec section 3). Segments carry no gradient. Half precision is computed in float32.
+    [-1, T] count as zero (specification, section 3). Segments carry no gradient. Half precision is computed in float32.
 
     Args:
         features: ``[B, C, T]``.

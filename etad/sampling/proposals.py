@@ -1,4 +1,4 @@
-"""The dense grid of proposals and the ways to draw some of them for training (etad-spec section 4).
+"""The dense grid of proposals and the ways to draw some of them for training (specification, section 4).
 
 Random, grid and block follow the published ETAD (arXiv 2205.07134). The paper also studies farthest-point, DPP and
 label-guided sampling without publishing code: those are our reading, stated where they are defined.
@@ -16,7 +16,7 @@ from etad.sampling.diversity import KDpp, farthest_points
 from etad.segments import tiou_matrix
 
 TIOU_BANDS = (0.7, 0.3)
-"""Lower ends of the high and the middle band of tIoU (etad-spec section 6); the low band is the rest."""
+"""Lower ends of the high and the middle band of tIoU (specification, section 6); the low band is the rest."""
 
 
 def dense_grid(length: int = 128, max_duration: int | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which snippets of a video get the second, back-propagated encoder pass (etad-spec section 5, step 3).
+"""Which snippets of a video get the second, back-propagated encoder pass (specification, section 5, step 3).
 
 The published ETAD (arXiv 2205.07134) draws at random; the paper studies further strategies, of which no code was
 published, so the others are our reading.

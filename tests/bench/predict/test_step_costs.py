@@ -28,7 +28,7 @@ def counted(task: Task = "train") -> dict[str, Cost]:
 
 
 def r2plus1d_34_flop(frames: int, size: int) -> int:
-    """The published encoder by hand (etad-spec section 2): 2 operations a multiply-add, convolutions only."""
+    """The published encoder by hand (specification, section 2): 2 operations a multiply-add, convolutions only."""
 
     def convolution(inputs: int, outputs: int, kernel: tuple[int, int, int], output: tuple[int, int]) -> int:
         return 2 * inputs * outputs * math.prod(kernel) * output[0] * output[1] ** 2
