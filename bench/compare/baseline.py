@@ -29,7 +29,6 @@ from etad.config import Config, load_config
 from etad.models.etad import Etad
 
 SUITE = "baseline"
-FOLDER = Path("results/baselines")
 KEPT_LEVELS = ("requested", "allocated", "reserved")
 CLASSES = 20
 

@@ -166,11 +166,6 @@ class MemoryPrediction:
         return Interval(*(size_bytes + self.context_bytes for size_bytes in self.reserved))
 
     @property
-    def allocated_per_video(self) -> Interval | None:
-        """Allocated peak divided by the batch size."""
-        return None if self.allocated is None else Interval(*(size // self.videos for size in self.allocated))
-
-    @property
     def fits(self) -> Literal["yes", "no", "uncertain"]:
         """Whether it fits: "uncertain" where only the low scenario does. Always "yes" without a given memory."""
         if self.low.out_of_memory is not None:

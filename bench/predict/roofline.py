@@ -40,19 +40,6 @@ class Roof:
     operator_s: float
     source: str
 
-    def attainable_flops_per_s(self, intensity: float) -> float | None:
-        """Return the roof over an arithmetic intensity in FLOP/byte; None where it is not known."""
-        if self.peak_flops_per_s is None or self.bandwidth_bytes_per_s is None:
-            return None
-        return min(self.peak_flops_per_s, intensity * self.bandwidth_bytes_per_s)
-
-    @property
-    def ridge_flops_per_byte(self) -> float | None:
-        """The intensity from which on arithmetic is the bound; None where it is not known."""
-        if self.peak_flops_per_s is None or self.bandwidth_bytes_per_s is None:
-            return None
-        return self.peak_flops_per_s / self.bandwidth_bytes_per_s
-
     def best(self, other: "Roof") -> "Roof":
         """Return the roof of two measurements of one device: the higher rates, the faster host."""
         return Roof(

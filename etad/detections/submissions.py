@@ -43,23 +43,6 @@ def submission(
     }
 
 
-def read_submission(path: Path, classes: Sequence[str]) -> tuple[dict[str, Detections], list[str]]:
-    """Read a submission file; entries that cannot be used are left out, counted and named.
-
-    Args:
-        path: JSON ``{"results": {id: [{"label", "score", "segment": [start_s, end_s]}]}}``.
-        classes: names of the class numbers.
-
-    Returns:
-        results: video id -> detections, in the order of the file.
-        warnings: one line for each kind of problem, with the number of entries and the first of them.
-
-    Raises:
-        DataError: the file cannot be read, is not JSON, or has no ``results`` of that form.
-    """
-    return parse_submission(load_submission(path), path, classes)
-
-
 def load_submission(path: Path) -> dict[str, Any]:
     """Return a submission file as plain JSON values.
 
@@ -75,7 +58,17 @@ def load_submission(path: Path) -> dict[str, Any]:
 def parse_submission(
     tree: Mapping[str, Any], path: Path, classes: Sequence[str]
 ) -> tuple[dict[str, Detections], list[str]]:
-    """Return the detections that :func:`load_submission` read from ``path``; see :func:`read_submission`.
+    """Make detections of a submission file; entries that cannot be used are left out, counted and named.
+
+    Args:
+        tree: its content, ``{"results": {id: [{"label", "score", "segment": [start_s, end_s]}]}}``, from
+            :func:`load_submission`.
+        path: the file.
+        classes: names of the class numbers.
+
+    Returns:
+        results: video id -> detections, in the order of the file.
+        warnings: one line for each kind of problem, with the number of entries and the first of them.
 
     Raises:
         DataError: the entry of a video is not a list.

@@ -38,11 +38,6 @@ def sampled_count(total: int, ratio: float) -> int:
     return max(1, int(total * ratio))
 
 
-def really_used(indices: Tensor, total: int) -> float:
-    """Return the part of all ``total`` proposals that each draw in ``indices`` ``[..., count]`` really holds."""
-    return indices.shape[-1] / total
-
-
 def sample_proposals(
     grid: Tensor,
     length: int,

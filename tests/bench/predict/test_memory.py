@@ -77,8 +77,6 @@ def test_memory_grows_with_the_batch() -> None:
             traced(config.model_copy(update={"train": config.train.model_copy(update={"batch": videos})}))
         )
         assert prediction.allocated is not None
-        assert prediction.allocated_per_video is not None
-        assert prediction.allocated_per_video.low_bytes == prediction.allocated.low_bytes // videos
         peaks.append(prediction.allocated.low_bytes)
     assert peaks == sorted(set(peaks))
 

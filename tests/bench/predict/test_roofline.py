@@ -14,13 +14,6 @@ ROOF = Roof(peak_flops_per_s=1e12, bandwidth_bytes_per_s=1e11, operator_s=1e-5, 
 UNKNOWN = Roof(None, None, 1e-5, "no profile")
 
 
-def test_the_roof() -> None:
-    assert ROOF.ridge_flops_per_byte == 10
-    assert ROOF.attainable_flops_per_s(1.0) == 1e11
-    assert ROOF.attainable_flops_per_s(10.0) == ROOF.attainable_flops_per_s(1000.0) == 1e12
-    assert UNKNOWN.ridge_flops_per_byte is UNKNOWN.attainable_flops_per_s(1.0) is None
-
-
 def test_of_two_measurements_the_undisturbed_one_counts() -> None:
     best = ROOF.best(Roof(2e12, None, 2e-5, "again"))
     assert best == Roof(2e12, 1e11, 1e-5, "made up")

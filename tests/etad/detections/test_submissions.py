@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from etad.detections.detections import Detections
-from etad.detections.submissions import read_submission, submission
+from etad.detections.submissions import load_submission, parse_submission, submission
 from etad.errors import DataError
 
 
-def write(path: Path, value: Any) -> Path:
+def read(path: Path, value: Any, classes: tuple[str, ...]) -> tuple[dict[str, Detections], list[str]]:
+    """Write a file with this content, and read it as a submission."""
     path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
-    return path
+    return parse_submission(load_submission(path), path, classes)
 
 
 def test_a_submission_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_a_submission_reads_back_as_it_was(tmp_path: Path) -> None:
     tree = submission({"x": found, "y": Detections.empty()}, ("a", "b"), {"used": True})
     assert tree["external_data"] == {"used": True}
     assert tree["results"]["x"][0] == {"label": "b", "score": 0.9, "segment": [0.5, 2.25]}
-    results, warnings = read_submission(write(tmp_path / "r.json", tree), ("a", "b"))
+    results, warnings = read(tmp_path / "r.json", tree, ("a", "b"))
     assert warnings == []
     assert list(results) == ["x", "y"]
     np.testing.assert_array_equal(results["x"].segments_s, found.segments_s)
@@ -46,7 +47,7 @@ def test_unusable_entries_are_counted_and_named(tmp_path: Path) -> None:
         7,
         good | {"segment": [2, 1]},
     ]
-    results, warnings = read_submission(write(tmp_path / "r.json", {"results": {"x": entries}}), ("a",))
+    results, warnings = read(tmp_path / "r.json", {"results": {"x": entries}}, ("a",))
     assert len(results["x"]) == 2
     text = "\n".join(warnings)
     for expected in (
@@ -63,4 +64,4 @@ def test_unusable_entries_are_counted_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["nonsense", "[]", {"results": []}, {"results": {"x": {}}}, {}])
 def test_a_file_that_is_no_submission_is_an_error(tmp_path: Path, content: Any) -> None:
     with pytest.raises(DataError, match=r"r\.json"):
-        read_submission(write(tmp_path / "r.json", content), ("a",))
+        read(tmp_path / "r.json", content, ("a",))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etad.detections.class_scores import read_class_scores
 from etad.detections.detections import Detections
-from etad.detections.submissions import read_submission
+from etad.detections.submissions import load_submission, parse_submission
 from etad.errors import NothingToDoError
 from etad.evaluation.average_precision import (
     ACTIVITYNET_TIOU,
@@ -198,7 +198,8 @@ ActivityNet = tuple[Truth, dict[str, float], tuple[str, ...]]
 @needs_data
 def test_the_activitynet_sample_is_perfect(activitynet: ActivityNet) -> None:
     ground_truth, _, classes = activitynet
-    found, warnings = read_submission(SHARED_DATA / "predictions" / "activitynet_sample.json", classes)
+    path = SHARED_DATA / "predictions" / "activitynet_sample.json"
+    found, warnings = parse_submission(load_submission(path), path, classes)
     blocked = json.loads((SHARED_DATA / "activitynet" / "blocked.json").read_text())
     assert warnings == []
     everything = evaluate(ground_truth, found, classes)
