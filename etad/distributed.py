@@ -1,4 +1,4 @@
-"""One process or several: who am I, and how do counts and objects travel between us."""
+"""One process or several: this one's rank and device, and how counts, gradients and objects travel between them."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes the files and messages of all."""
         return self.rank == 0
 
     def total(self, count: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that names what is at fault and what to do."""
+"""Errors that a user can correct: one line that names what is wrong and what to do."""
 
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -287,7 +287,7 @@ class _Run:
 
 
 class _LossLog:
-    """Loss curves, and the ratios really used, as CSV and TensorBoard.
+    """Loss curves, and the ratios used, as CSV and TensorBoard.
 
     Rows that a killed run wrote after its last checkpoint are dropped.
     """

@@ -199,7 +199,7 @@ def _process_in_worker(job: _Job) -> _Outcome:
 
 
 def _process(job: _Job, stopped: Callable[[], bool]) -> _Outcome:
-    """Bring one output into being. Errors become an outcome, because FFmpeg's do not travel between processes."""
+    """Make one output. Errors become an outcome, because FFmpeg's do not travel between processes."""
     try:
         if not job.overwrite and _is_finished(job):
             return _Outcome("skipped")

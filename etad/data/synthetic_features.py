@@ -38,7 +38,7 @@ BOUNDARY_STEPS = 1.5
 """Standard deviation of the bump around a start or an end, in feature steps."""
 
 MAX_NOISE = 1000.0
-"""Far from where half precision ends."""
+"""Far below the largest number of half precision."""
 
 _GENERATOR = 1
 """Raise it with every change of what is drawn."""

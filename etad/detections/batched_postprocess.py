@@ -1,8 +1,8 @@
 """Post-processing of many videos at once, on the device that holds their raw outputs (specification, section 7).
 
-``postprocess.py`` is the reference, and the numbers are its own: in float64 like there, because which candidate is the
-best of a round must not hang on rounding. That is no burden to a GPU: a round of soft-NMS takes as long as its
-kernels need to start, whatever they compute with. All videos go through a round together, each keeping one candidate.
+``postprocess.py`` is the reference, and the numbers are the same: in float64 as there, because which candidate is the
+best of a round must not depend on rounding. That costs a GPU nothing: a round of soft-NMS takes as long as its kernels
+need to start, whatever they compute with. All videos go through a round together, each keeping one candidate.
 """
 
 import math

@@ -15,7 +15,7 @@ WARM_UP_CALLS = 3
 
 
 def compile_module(module: nn.Module) -> None:
-    """Let ``torch.compile`` have a module, in place: names and parameters stay.
+    """Compile a module with ``torch.compile``, in place: names and parameters stay.
 
     Chunks have one shape, but for the last one, so each is compiled for its own shapes.
 

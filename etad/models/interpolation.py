@@ -66,7 +66,8 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
     base = start + numbers * bin_length
 
     # The first sample that is inside and the first that is beyond: estimated, then settled by the samples themselves,
-    # because rounding can shift an estimate by one.
+    # because rounding can shift an estimate by one. Both begin outside, so that they only move inwards: from one before
+    # the estimate to one after it, and from two after it to one before it, which takes three moves at most.
     low = ((-1.0 - base) * samples / bin_length - 0.5).ceil() - 1
     high = ((length - base) * samples / bin_length - 0.5).ceil() + 2
     for _ in range(3):

@@ -28,6 +28,7 @@ def snippet_count(snippets: int, ratio: float, chunk: int) -> int:
         The snippets in ``int(N * ratio / chunk + 0.99)`` chunks, N at most: 40 for N = 128, ratio 0.3, chunk 4. Ratio 0
         draws none, ratio 1 all.
     """
+    # 0.99 is the published code's way to round up: less than a hundredth of a chunk does not make another one.
     if ratio == 1:
         return snippets
     return min(snippets, int(snippets * ratio / chunk + 0.99) * chunk)
