@@ -2,8 +2,8 @@
 
 On a CPU torch hands float32 products to its BLAS library. Where that is MKL on a processor that is not Intel's, oneDNN,
 which torch also brings, is about twice as fast (measured on one core of an AMD Zen 5 at the detector's sizes: 65-85
-against 110-190 GFLOP/s). torch reaches it by an operator of its own compiler, which is not a public name: where it is
-missing, torch's default is used. The tests ask for it.
+against 110-190 GFLOP/s). torch reaches it by an operator of its own compiler, which is not a public name
+(torch_internals.py): where it is missing, torch's default is used. The tests ask for it.
 """
 
 from typing import Any
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_POINTWISE = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-"""oneDNN's product with a function applied to it: (x, weight, bias, name of the function, its arguments)."""
+from etad.torch_internals import linear_pointwise
 
 
 class OneDnnSequential(nn.Sequential):
@@ -33,7 +32,7 @@ class OneDnnSequential(nn.Sequential):
 def usable(x: Tensor) -> bool:
     """Say whether oneDNN can be used: in float32 on a CPU, but not while a graph is traced or compiled."""
     return (
-        _POINTWISE is not None
+        linear_pointwise is not None
         and type(x) is Tensor  # a fake tensor is of a subclass
         and x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -80,6 +79,5 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, function: str = "none") -> Tensor:
-    assert _POINTWISE is not None
-    product: Tensor = _POINTWISE(x, weight, bias, function, [], "")
-    return product
+    assert linear_pointwise is not None
+    return linear_pointwise(x, weight, bias, function, [], "")
