@@ -75,22 +75,22 @@ def make_targets(segments: Sequence[Tensor], proposals: Tensor, length: int) -> 
         proposals: initial proposals ``[B, K, 2]``.
         length: positions T of the boundary maps.
     """
-    edges = torch.arange(length + 1, device=proposals.device, dtype=proposals.dtype) / length
-    positions = torch.stack((edges[:-1], edges[1:]), dim=-1)
+    edges = torch.arange(length + 1, device=proposals.device, dtype=proposals.dtype) / length  # [T + 1]
+    positions = torch.stack((edges[:-1], edges[1:]), dim=-1)  # [T, 2]
     half = BOUNDARY_WINDOW / length / 2
     starts, ends, assigned = [], [], []
-    for true, candidates in zip(segments, proposals, strict=True):
+    for true, candidates in zip(segments, proposals, strict=True):  # [G, 2], [K, 2]
         if not len(true):
             # Nothing to find: no boundary, and a target that overlaps no proposal.
             starts.append(proposals.new_zeros(length))
             ends.append(proposals.new_zeros(length))
             assigned.append(torch.full_like(candidates, -1.0))
             continue
-        windows = torch.stack((true - half, true + half), dim=-1)
-        overlap = overlap_over_first(positions[:, None, None], windows, eps=EPSILON).amax(dim=1)
+        windows = torch.stack((true - half, true + half), dim=-1)  # [G, start or end, 2]
+        overlap = overlap_over_first(positions[:, None, None], windows, eps=EPSILON).amax(dim=1)  # [T, start or end]
         starts.append(overlap[:, 0])
         ends.append(overlap[:, 1])
-        assigned.append(true[tiou_matrix(candidates, true).argmax(dim=-1)])
+        assigned.append(true[tiou_matrix(candidates, true).argmax(dim=-1)])  # [K, 2]
     return Targets(torch.stack(starts), torch.stack(ends), torch.stack(assigned))
 
 
@@ -123,27 +123,30 @@ def detector_losses(
     )
     stages = tuple(
         _stage_loss(stage, targets, threshold, draws, total)
-        for stage, threshold, draws in zip(output.stages, stage_tiou, keep, strict=True)
+        for stage, threshold, draws in zip(output.stages, stage_tiou, keep, strict=True)  # [KEEP_DRAWS, B, K]
     )
     return Losses(tem, stages)
 
 
 def _stage_loss(stage: StageOutput, targets: Targets, threshold: float, keep: Tensor, total: Total) -> Tensor:
     # The tIoU with the assigned segment, not the largest over all: the assignment is made once, on the first proposals.
-    overlap = tiou(stage.segments, targets.assigned)
+    overlap = tiou(stage.segments, targets.assigned)  # [B, K]
     loss = _sampled_bce(stage.tiou[..., 0], overlap > CLASSIFICATION_TIOU, keep[0], total)
     loss = loss + TIOU_REGRESSION_WEIGHT * _sampled_mse(stage.tiou[..., 1], overlap, keep[1], total)
     loss = loss + OFFSET_WEIGHT * _offset_loss(stage, targets.assigned, overlap > threshold, total)
     for side, true_map in enumerate((targets.start, targets.end)):
         length = true_map.shape[1]
-        position = (stage.segments[..., side] * length).long().clamp(0, length - 1)
-        positive = true_map.gather(1, position) > 0.5
+        position = (stage.segments[..., side] * length).long().clamp(0, length - 1)  # [B, K]
+        positive = true_map.gather(1, position) > 0.5  # [B, T] -> [B, K]
         loss = loss + BOUNDARY_WEIGHT * _sampled_bce(stage.boundary[..., side], positive, keep[2 + side], total)
     return loss
 
 
 def _balanced_bce(probability: Tensor, target: Tensor, total: Total) -> Tensor:
-    """BCE with positives (target > 0.5) and negatives weighted to equal mass; plain BCE where there is no positive."""
+    """BCE, ``[B, T]``, with the same weight for all positives (target > 0.5) as for all negatives.
+
+    Plain BCE where there is no positive.
+    """
     positive = (target > 0.5).to(probability.dtype)
     log_one = (probability + EPSILON).log() * positive
     log_zero = (1 - probability + EPSILON).log() * (1 - positive)
@@ -154,15 +157,16 @@ def _balanced_bce(probability: Tensor, target: Tensor, total: Total) -> Tensor:
 
 
 def _sampled_bce(probability: Tensor, positive: Tensor, keep: Tensor, total: Total) -> Tensor:
-    """BCE over all positives and about as many negatives; over all negatives where there is no positive."""
+    """BCE, ``[B, K]``, over all positives and about as many negatives; over all negatives without a positive."""
     positives, negatives = total(torch.stack((positive.sum(), (~positive).sum())))
+    # A negative stays with probability positives / negatives, so that no number has to be read from the device.
     kept = positive | (keep < positives / negatives) | (positives == 0)
     elementwise = functional.binary_cross_entropy(probability, positive.to(probability.dtype), reduction="none")
     return (elementwise * kept).sum() / total(kept.sum()).clamp(min=1)
 
 
 def _sampled_mse(estimate: Tensor, overlap: Tensor, keep: Tensor, total: Total) -> Tensor:
-    """MSE over the highest tIoU band and about as many of each other band; over all where the highest is empty."""
+    """MSE, ``[B, K]``, over the highest tIoU band and about as many of each other; over all if the highest is empty."""
     high = overlap > BANDS[0]
     low = overlap <= BANDS[1]
     middle = ~high & ~low
@@ -173,10 +177,10 @@ def _sampled_mse(estimate: Tensor, overlap: Tensor, keep: Tensor, total: Total) 
 
 def _offset_loss(stage: StageOutput, assigned: Tensor, selected: Tensor, total: Total) -> Tensor:
     """Sum of the four mean smooth-L1 losses over the selected proposals; zero where none is selected."""
-    target = torch.stack(offset_targets(stage.segments, assigned), dim=-1)
-    estimate = torch.cat((stage.start_end, stage.centre_width), dim=-1)
+    target = torch.stack(offset_targets(stage.segments, assigned), dim=-1)  # [B, K, 4]
+    estimate = torch.cat((stage.start_end, stage.centre_width), dim=-1)  # [B, K, 4]
     # A degenerate refined proposal has an infinite target; masked out before the difference, it cannot spread NaN.
-    mask = selected[..., None]
+    mask = selected[..., None]  # [B, K, 1]
     target, estimate = torch.where(mask, target, 0.0), torch.where(mask, estimate, 0.0)
     return functional.smooth_l1_loss(estimate, target, reduction="sum") / total(selected.sum()).clamp(min=1)
 
@@ -191,10 +195,10 @@ def classifier_loss(logits: Tensor, segments: Sequence[Tensor], labels: Sequence
         total: adds counts over processes.
     """
     batch, channels, length = logits.shape
-    target = logits.new_zeros(batch, channels, length)
-    centres = (torch.arange(length, device=logits.device) + 0.5) / length
+    target = logits.new_zeros(batch, channels, length)  # [B, classes + 1, T]
+    centres = (torch.arange(length, device=logits.device) + 0.5) / length  # [T]
     for row, true, classes in zip(target, segments, labels, strict=True):
-        inside = (centres >= true[:, :1]) & (centres < true[:, 1:])
+        inside = (centres >= true[:, :1]) & (centres < true[:, 1:])  # [G, T]
         row.index_add_(0, classes, inside.to(row.dtype))
     target.clamp_(max=1)
     # Where actions of several classes overlap, they share the position; where there is none, it is background.

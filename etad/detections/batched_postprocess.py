@@ -79,7 +79,7 @@ def batched_detections(
     kept = _kept(seen, config).cpu().numpy() if seen else np.zeros((0, 0, 4))
     found = {video_id: Detections.empty() for video_id in videos}
     for video_id, rows in zip(seen, kept, strict=True):
-        # A video whose candidates ran out goes on with minus infinity.
+        # [n, 4]: a video whose candidates ran out goes on with minus infinity.
         segments_s, scores, labels = np.split(rows[rows[:, 2] >= config.min_score], (2, 3), axis=1)
         found[video_id] = kept_detections(
             video_id,
@@ -106,13 +106,13 @@ def batched_soft_nms(segments: Tensor, scores: Tensor, sigma: float, max_segment
         indices: int64 ``[V, n]``, kept candidates in the order of keeping; n is ``max_segments``, or N if that is less.
         scores: float64 ``[V, n]``, their decayed scores; minus infinity once a set is used up.
     """
-    start, end = segments[..., 0].contiguous(), segments[..., 1].contiguous()
-    length, live = end - start, scores.clone()
+    start, end = segments[..., 0].contiguous(), segments[..., 1].contiguous()  # [V, N]
+    length, live = end - start, scores.clone()  # [V, N]
     rounds: list[tuple[Tensor, Tensor]] = []
     for _ in range(min(max_segments, scores.shape[1])):
-        best_score, best = live.max(dim=1, keepdim=True)
+        best_score, best = live.max(dim=1, keepdim=True)  # [V, 1]
         rounds.append((best, best_score))
-        overlap = torch.minimum(end, end.gather(1, best)).sub_(torch.maximum(start, start.gather(1, best)))
+        overlap = torch.minimum(end, end.gather(1, best)).sub_(torch.maximum(start, start.gather(1, best)))  # [V, N]
         overlap.clamp_(min=0.0)
         union = (length + length.gather(1, best)).sub_(overlap).clamp_(min=LEAST_LENGTH)
         decay = overlap.div_(union).square_().mul_(-1.0 / sigma).clamp_(min=LEAST_EXPONENT).exp_()
@@ -126,20 +126,21 @@ def _kept(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig)
     segments_s, scores, labels = _candidates(videos, config)
     # The views of a video share one soft-NMS; a video of fewer views than another has no candidates in their place.
     counts = [len(views) for views in videos.values()]
+    # [V, most views], -1 where a video has fewer
     view = pad_sequence(torch.arange(len(scores)).split(counts), batch_first=True, padding_value=-1).to(scores.device)
-    segments_s, labels = segments_s[view].flatten(1, 2), labels[view].flatten(1)
-    scores = scores[view].masked_fill((view < 0)[..., None], -math.inf).flatten(1)
+    segments_s, labels = segments_s[view].flatten(1, 2), labels[view].flatten(1)  # [V, N, 2], [V, N]
+    scores = scores[view].masked_fill((view < 0)[..., None], -math.inf).flatten(1)  # [V, N]
 
     where, most = segments_s, config.max_segments
     if config.classes == "snippet":
         # As in the reference, every class is moved to a stretch of time of its own.
         missing = (scores == -math.inf)[..., None]
         last = segments_s.masked_fill(missing, -math.inf).amax(dim=(1, 2))
-        stretch = last - segments_s.masked_fill(missing, math.inf).amin(dim=(1, 2)) + 1.0
+        stretch = last - segments_s.masked_fill(missing, math.inf).amin(dim=(1, 2)) + 1.0  # [V]
         where = segments_s + (stretch.nan_to_num(neginf=0.0)[:, None] * labels)[..., None]
         most *= config.classes_per_segment
     kept, kept_scores = batched_soft_nms(where, scores, config.soft_nms_sigma, most)
-    kept_labels = labels.gather(1, kept).double()
+    kept_labels = labels.gather(1, kept).double()  # [V, n]
     return torch.cat(
         (segments_s.take_along_dim(kept[..., None], 1), kept_scores[..., None], kept_labels[..., None]), dim=2
     )
@@ -162,20 +163,20 @@ def _candidates(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessC
     _check_finite(videos, [segments, scores, start, end] + ([] if classes is None else [classes]))
 
     place = torch.tensor([(view.start_s, view.duration_s) for view in views], dtype=torch.float64).to(segments.device)
-    begin_s, duration_s = place[:, :, None, None].unbind(1)
-    segments_s = begin_s + segments.double() * duration_s
-    scores = scores.double()[..., None]
-    labels = torch.zeros_like(scores, dtype=torch.int64)
+    begin_s, duration_s = place[:, :, None, None].unbind(1)  # [W, 2] -> [W, 1, 1] each
+    segments_s = begin_s + segments.double() * duration_s  # [W, K, 2]
+    scores = scores.double()[..., None]  # [W, K, 1]
+    labels = torch.zeros_like(scores, dtype=torch.int64)  # [W, K, 1]
     if config.classes == "snippet":
         if classes is None:
             raise ValueError("postprocess.classes is 'snippet', which needs the network's snippet_classes")
         # View by view: an array of all proposals and classes takes a lot of memory.
         found = [_labels(*one, config.classes_per_segment) for one in zip(segments, classes, strict=True)]
-        labels, label_scores = (torch.stack(column) for column in zip(*found, strict=True))
-        scores = scores * label_scores
+        labels, label_scores = (torch.stack(column) for column in zip(*found, strict=True))  # [W, K, M]
+        scores = scores * label_scores  # [W, K, M]
     if config.boundary_filter:
         scores = scores.masked_fill(~_on_boundaries(segments, start, end)[..., None], -math.inf)
-    segments_s = segments_s[:, :, None].expand(*labels.shape, 2)
+    segments_s = segments_s[:, :, None].expand(*labels.shape, 2)  # [W, K, M, 2]
     return segments_s.flatten(1, 2), scores.flatten(1), labels.flatten(1)
 
 
@@ -193,12 +194,12 @@ def _on_boundaries(segments: Tensor, start: Tensor, end: Tensor) -> Tensor:
     start_ok, end_ok = _peak_or_high(start), _peak_or_high(end)
     start_ok[:, 0] = True
     end_ok[:, -1] = True
-    position = (segments * positions).clamp(0, positions - 1).long()
+    position = (segments * positions).clamp(0, positions - 1).long()  # [W, K, 2]
     return start_ok.gather(1, position[..., 0]) & end_ok.gather(1, position[..., 1])
 
 
 def _peak_or_high(probability: Tensor) -> Tensor:
-    padded = functional.pad(probability, (1, 1))
+    padded = functional.pad(probability, (1, 1))  # [W, T + 2]
     peak = (probability > padded[:, :-2]) & (probability > padded[:, 2:])
     return peak | (probability > 0.5 * probability.amax(dim=1, keepdim=True))
 
@@ -209,10 +210,10 @@ def _labels(segments: Tensor, classes: Tensor, most: int) -> tuple[Tensor, Tenso
     A score is the mean of the class's probability over the positions that the proposal touches.
     """
     positions = len(classes)
-    first, last = (segments.double() * positions).unbind(1)
+    first, last = (segments.double() * positions).unbind(1)  # [K]
     begin = first.floor().clamp(0, positions - 1).long()
     past = last.ceil().clamp(max=positions).long().maximum(begin + 1)
-    running = functional.pad(classes.double().cumsum(dim=0), (0, 0, 1, 0))
-    means = (running[past] - running[begin]) / (past - begin)[:, None]
+    running = functional.pad(classes.double().cumsum(dim=0), (0, 0, 1, 0))  # [T + 1, classes]
+    means = (running[past] - running[begin]) / (past - begin)[:, None]  # [K, classes]
     scores, labels = means.sort(dim=1, descending=True, stable=True)
     return labels[:, :most], scores[:, :most]

@@ -46,11 +46,11 @@ def to_detections(
         raise DataError(f"{video_id}: the network returned NaN or infinity; its training must have diverged")
     if config.boundary_filter:
         views = [_filtered(view) for view in views]
-    segments_s = np.concatenate([view.segments_in_seconds() for view in views])
-    scores = np.concatenate([view.scores.astype(np.float64) for view in views])
+    segments_s = np.concatenate([view.segments_in_seconds() for view in views])  # [N, 2] of all views
+    scores = np.concatenate([view.scores.astype(np.float64) for view in views])  # [N]
     labels = None
     if config.classes == "snippet":
-        candidate_labels, label_scores = _snippet_labels(views, config.classes_per_segment)
+        candidate_labels, label_scores = _snippet_labels(views, config.classes_per_segment)  # [N, M] each
         kept, scores, labels = soft_nms_per_class(
             segments_s,
             scores[:, None] * label_scores,
@@ -96,8 +96,8 @@ def kept_detections(
         return Detections(segments_s, scores, labels)
     if class_scores is None:
         raise ValueError("postprocess.classes is 'external', which needs class_scores")
-    of_video = class_scores.of(video_id)
-    best = np.argsort(-of_video, kind="stable")[: config.classes_per_segment]
+    of_video = class_scores.of(video_id)  # [classes]
+    best = np.argsort(-of_video, kind="stable")[: config.classes_per_segment]  # [M]
     # A file with one class a video scores all others 0: those would only add detections of score 0.
     best = best[of_video[best] != 0]
     return Detections(
@@ -141,7 +141,7 @@ def filter_by_boundaries(
         keep: ``[K]``.
     """
     start_ok, end_ok = boundary_mask(start, end)
-    positions = np.clip(segments * len(start), 0, len(start) - 1).astype(np.int64)
+    positions = np.clip(segments * len(start), 0, len(start) - 1).astype(np.int64)  # [K, 2]
     keep: BoolArray = start_ok[positions[:, 0]] & end_ok[positions[:, 1]]
     return keep
 
@@ -152,7 +152,7 @@ def _filtered(view: RawDetections) -> RawDetections:
 
 
 def _peak_or_high(probability: NDArray[np.floating]) -> BoolArray:
-    padded = np.pad(probability, 1)
+    padded = np.pad(probability, 1)  # [T + 2]
     peak = (probability > padded[:-2]) & (probability > padded[2:])
     mask: BoolArray = peak | (probability > 0.5 * probability.max())
     return mask
@@ -160,7 +160,7 @@ def _peak_or_high(probability: NDArray[np.floating]) -> BoolArray:
 
 def _snippet_labels(views: Sequence[RawDetections], classes_per_segment: int) -> tuple[IntArray, FloatArray]:
     """Return the best classes of every proposal of all views and their scores, ``[K, M]`` each, best first."""
-    scores = np.concatenate([_segment_class_scores(view) for view in views])
+    scores = np.concatenate([_segment_class_scores(view) for view in views])  # [K, classes]
     labels = np.argsort(-scores, axis=1, kind="stable")[:, :classes_per_segment]
     return labels, np.take_along_axis(scores, labels, axis=1)
 
@@ -170,10 +170,11 @@ def _segment_class_scores(view: RawDetections) -> FloatArray:
     if view.snippet_classes is None:
         raise ValueError("postprocess.classes is 'snippet', which needs the network's snippet_classes")
     positions = len(view.snippet_classes)
-    segments = view.segments.astype(np.float64) * positions
+    segments = view.segments.astype(np.float64) * positions  # [K, 2] in positions
     first = np.clip(np.floor(segments[:, 0]), 0, positions - 1).astype(np.int64)
     past = np.clip(np.ceil(segments[:, 1]), first + 1, positions).astype(np.int64)
-    running = np.zeros((positions + 1, view.snippet_classes.shape[1]))
+    running = np.zeros((positions + 1, view.snippet_classes.shape[1]))  # [T + 1, classes]
     np.cumsum(view.snippet_classes, axis=0, dtype=np.float64, out=running[1:])
+    # A difference of running sums takes as long for a long proposal as for a short one: [K, classes].
     means: FloatArray = (running[past] - running[first]) / (past - first)[:, None]
     return means

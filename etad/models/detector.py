@@ -78,10 +78,10 @@ class TemporalEnhance(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, channels, T]`` to ``[B, hidden, T]``."""
-        x = self.layer1(features)
-        sequence = x.transpose(1, 2)
-        forward_memory = self.mem_f(sequence)[0].transpose(1, 2)
-        backward_memory = self.mem_b(sequence.flip(1))[0].flip(1).transpose(1, 2)
+        x = self.layer1(features)  # [B, hidden, T]
+        sequence = x.transpose(1, 2)  # [B, T, hidden]
+        forward_memory = self.mem_f(sequence)[0].transpose(1, 2)  # [B, hidden, T]
+        backward_memory = self.mem_b(sequence.flip(1))[0].flip(1).transpose(1, 2)  # [B, hidden, T]
         branches = (self.layer2_f(forward_memory), self.layer2_d(x), self.layer2_b(backward_memory))
         out: Tensor = self.layer3(torch.cat(branches, dim=1))
         return out
@@ -107,12 +107,12 @@ class ProposalHead(nn.Module):
 
     def forward(self, x: Tensor, segments: Tensor) -> StageOutput:
         """Judge ``segments`` ``[B, K, 2]`` (normalised) on features ``[B, hidden, T]``."""
-        margin = (segments[..., 1:] - segments[..., :1]) * self.extension
-        extended = torch.cat((segments[..., :1] - margin, segments[..., 1:] + margin), dim=-1)
-        whole, start, end = self._first_layers(self.reduce_dim_before(x), extended)
+        margin = (segments[..., 1:] - segments[..., :1]) * self.extension  # [B, K, 1]
+        extended = torch.cat((segments[..., :1] - margin, segments[..., 1:] + margin), dim=-1)  # [B, K, 2]
+        whole, start, end = self._first_layers(self.reduce_dim_before(x), extended)  # [B, K, hidden] each
         # Offsets leave autocast here: a half-precision segment is off by up to a position.
-        start_end = torch.cat((self.reg_s_fc[2:](start), self.reg_e_fc[2:](end)), dim=-1).float()
-        centre_width = self.reg_cw_fc(whole).float() / 2
+        start_end = torch.cat((self.reg_s_fc[2:](start), self.reg_e_fc[2:](end)), dim=-1).float()  # [B, K, 2]
+        centre_width = self.reg_cw_fc(whole).float() / 2  # [B, K, 2]
         return StageOutput(
             segments=segments,
             tiou=self.iou_fc(whole).float().sigmoid(),
@@ -133,7 +133,7 @@ class ProposalHead(nn.Module):
                 self._projected(features, extended, layer[0], part) for layer, part in zip(layers, parts, strict=True)
             )
             return whole, start, end
-        pooled = roi_align_1d(features, extended, self.bins, form)
+        pooled = roi_align_1d(features, extended, self.bins, form)  # [B, K, C, bins]
         whole, start, end = (
             layer(pooled[..., part.start : part.stop].flatten(2)) for layer, part in zip(layers, parts, strict=True)
         )
@@ -143,6 +143,7 @@ class ProposalHead(nn.Module):
         assert isinstance(layer, nn.Linear)
         # [outputs, channels * bins] -> [bins * outputs, channels]
         weight = layer.weight.unflatten(1, (features.shape[1], len(part))).permute(2, 0, 1).flatten(0, 1)
+        # [B, T, bins, outputs]
         table = self._linear(features.transpose(1, 2), weight).unflatten(2, (len(part), -1))
         return align_projected(table, extended, self.bins, part).add_(layer.bias).relu_()
 
@@ -182,8 +183,8 @@ class Detector(nn.Module):
             proposals: ``[B, K, 2]`` start and end in normalised time. Every stage refines the one before; refined
                 segments are never clipped.
         """
-        x = self.temporal_enhance(features)
-        boundary_maps = self.tem(x).float().sigmoid()
+        x = self.temporal_enhance(features)  # [B, hidden, T]
+        boundary_maps = self.tem(x).float().sigmoid()  # [B, 2, T]
         stages: list[StageOutput] = []
         for convolution, head in zip(self.stage_conv, self.stage_pem, strict=True):
             # Stages share x; only the proposals cascade.

@@ -59,11 +59,11 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
         bins: number of bins of a segment.
         chosen: the bins that are wanted, a run; they are the groups of every segment.
     """
-    numbers = torch.arange(chosen.start, chosen.stop, device=segments.device)
+    numbers = torch.arange(chosen.start, chosen.stop, device=segments.device)  # [bins]
     start, end = (segments.nan_to_num(0.0).clamp(-SEGMENT_LIMIT, SEGMENT_LIMIT) * length)[:, :, None].unbind(1)
-    bin_length = (end - start).clamp(min=1.0) / bins
-    samples = bin_length.ceil()
-    base = start + numbers * bin_length
+    bin_length = (end - start).clamp(min=1.0) / bins  # [S, 1], as start and end
+    samples = bin_length.ceil()  # of each bin, [S, 1]
+    base = start + numbers * bin_length  # where each bin begins, [S, bins]
 
     # The first sample that is inside and the first that is beyond: estimated, then settled by the samples themselves,
     # because rounding can shift an estimate by one. Both begin outside, so that they only move inwards: from one before
@@ -74,14 +74,14 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
         low += base + (low + 0.5) * bin_length / samples < -1.0
         high -= (base + (high - 0.5) * bin_length / samples > length).to(high.dtype)
     low = torch.minimum(low.clamp(min=0.0), samples)
-    inside = (torch.minimum(high, samples) - low).clamp(min=0.0).int()
+    inside = (torch.minimum(high, samples) - low).clamp(min=0.0).int()  # [S, bins]
 
     counts, total = inside, None
     if not _values_are_at_hand(segments):
         most = most_samples(length, chosen)
         total = len(segments) * most
         counts = torch.cat((inside[:, :-1], most - inside[:, :-1].sum(dim=1, keepdim=True)), dim=1)
-    counts = counts.flatten()
+    counts = counts.flatten()  # [S * bins]
     group = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
     first = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
 
@@ -89,9 +89,9 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
         """Give every sample the value of its group."""
         return values.expand_as(base).flatten().index_select(0, group)
 
-    rank = torch.arange(len(group), device=group.device, dtype=torch.int32)
+    rank = torch.arange(len(group), device=group.device, dtype=torch.int32)  # [N]
     rank -= first[:-1].int().index_select(0, group)
-    per_bin = spread(samples)
+    per_bin = spread(samples)  # [N]
     place = (spread(low + 0.5) + rank).mul_(spread(bin_length)).div_(per_bin).add_(spread(base))
     place.clamp_(0.0, length - 1.0)
     if total is not None:
@@ -104,7 +104,7 @@ def sample_segments(segments: Tensor, length: int, bins: int, chosen: range) -> 
     if total is not None:
         share *= ~padding
     after = place.sub_(before).mul_(share)
-    weight = torch.stack((share - after, after), dim=1)
+    weight = torch.stack((share - after, after), dim=1)  # [N, 2]
     return Samples(group, first, before.int(), weight, step=min(1, length - 1))
 
 
@@ -139,7 +139,7 @@ def dense_product(features: Tensor, samples: Samples, groups: int) -> Tensor:
     """
     length = features.shape[1]
     first_cell = torch.arange(len(features) * groups, device=features.device) * length
-    cell = samples.rows(first_cell, stride=1)
+    cell = samples.rows(first_cell, stride=1)  # [N, 2], numbers in the matrix [B, groups, T]
     product: Tensor = _DenseProduct.apply(features, cell, samples.weight, groups)
     return product
 
@@ -165,9 +165,9 @@ class _WeightedRowSums(torch.autograd.Function):
         """Sum the transposed way: the bags that read a row, row by row. torch's own backward is 2 to 4 times slower."""
         row, weight, first = ctx.saved_tensors
         bag = torch.arange(len(first) - 1, device=row.device, dtype=torch.int32)
-        bag = torch.repeat_interleave(bag, first.diff(), output_size=len(row))
-        by_row, order = row.sort(stable=True)
-        begin = torch.searchsorted(by_row, torch.arange(ctx.rows + 1, device=row.device), out_int32=True)
+        bag = torch.repeat_interleave(bag, first.diff(), output_size=len(row))  # [N], whose sum each row went into
+        by_row, order = row.sort(stable=True)  # [N] each
+        begin = torch.searchsorted(by_row, torch.arange(ctx.rows + 1, device=row.device), out_int32=True)  # [R + 1]
         table = functional.embedding_bag(
             bag.index_select(0, order),
             gradients[0].contiguous(),

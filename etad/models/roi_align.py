@@ -68,20 +68,21 @@ def roi_align_1d(
         # A half-precision segment would be off by up to a position.
         segments = segments.detach().to(dtype).reshape(-1, 2)
         if form == "published":
-            boxes = segments.new_zeros(batch * count, 5)
+            boxes = segments.new_zeros(batch * count, 5)  # [B * K, (video, x1, y1, x2, y2)]
             boxes[:, 0] = torch.arange(batch, device=segments.device).repeat_interleave(count)
             boxes[:, 2::2] = segments * length
             boxes[:, 3] = 1.0
-            plane = features.to(dtype)[..., None]
-            pooled = roi_align(plane, boxes, (bins, 1), sampling_ratio=0, aligned=False)
+            plane = features.to(dtype)[..., None]  # [B, C, T, 1]: time is y
+            pooled = roi_align(plane, boxes, (bins, 1), sampling_ratio=0, aligned=False)  # [B * K, C, bins, 1]
             return pooled.view(batch, count, channels, bins).to(features.dtype)
-        sequence = features.to(dtype).transpose(1, 2)
-        samples = sample_segments(segments, length, bins, range(bins))
+        sequence = features.to(dtype).transpose(1, 2)  # [B, T, C]
+        samples = sample_segments(segments, length, bins, range(bins))  # B * K * bins groups
         if form == "matrix":
-            pooled = dense_product(sequence, samples, count * bins)
+            pooled = dense_product(sequence, samples, count * bins)  # [B, K * bins, C]
         else:
-            row = samples.rows(_first_rows(batch, length, count * bins, segments.device), stride=1)
-            table = sequence.reshape(-1, channels)
+            row = samples.rows(_first_rows(batch, length, count * bins, segments.device), stride=1)  # [N, 2]
+            table = sequence.reshape(-1, channels)  # [B * T, C]
+            # Every sample reads two rows, so a bag begins at twice its first sample: [B * K * bins, C].
             pooled = weighted_row_sums(table, row.flatten(), samples.weight.flatten(), samples.first * 2)
         return pooled.view(batch, count, bins, channels).transpose(2, 3).to(features.dtype)
 
@@ -105,11 +106,12 @@ def align_projected(table: Tensor, segments: Tensor, bins: int, part: range) -> 
     batch, length, groups, outputs = table.shape
     count = segments.shape[1]
     with torch.autocast(table.device.type, enabled=False):
-        rows = table.to(torch.promote_types(table.dtype, torch.float32)).view(-1, outputs)
+        rows = table.to(torch.promote_types(table.dtype, torch.float32)).view(-1, outputs)  # [B * T * groups, outputs]
         samples = sample_segments(segments.detach().to(rows.dtype).reshape(-1, 2), length, bins, part)
-        first_row = _first_rows(batch, length * groups, count, segments.device)[:, None]
-        first_row = first_row + torch.arange(groups, device=segments.device)
-        row = samples.rows(first_row.flatten(), stride=groups)
+        first_row = _first_rows(batch, length * groups, count, segments.device)[:, None]  # [B * K, 1]
+        first_row = first_row + torch.arange(groups, device=segments.device)  # [B * K, groups]
+        row = samples.rows(first_row.flatten(), stride=groups)  # [N, 2]
+        # All groups of a segment make one bag, as the layer sums over its bins: [B * K, outputs].
         sums = weighted_row_sums(rows, row.flatten(), samples.weight.flatten(), samples.first[::groups] * 2)
         return sums.view(batch, count, outputs)
 
