@@ -22,6 +22,7 @@ In shapes, B is videos, N snippets of a video, n drawn ones, C channels of a fea
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from etad.config import Config
 from etad.data.batch import Batch
 from etad.distributed import synchronised
-from etad.encoding import TrainedEncoding
+from etad.encoding import Draw, TrainedEncoding
 from etad.losses import Losses, Total, classifier_loss, detector_losses, draw_keep, make_targets
 from etad.models.compiled import compile_module
 from etad.models.etad import Detection, Etad
@@ -106,17 +107,19 @@ class TrainingStep:
         detection = Detection(model)
         self._detection: nn.Module = detection if world == 1 else synchronised(detection)
         self._grid = dense_grid(config.data.length, config.model.detector.max_duration)  # all proposals, [_, 2]
+        self._drawn = snippet_count(config.data.length, config.step.snippet_ratio, config.step.chunk)  # n
 
     def __call__(self, batch: Batch, streams: Streams) -> StepResult:
         """Train on one batch; what of it is not on the model's device is moved there, all at once or chunk by chunk."""
         batch = batch.to(self._device, with_input=not self.encoding.frames_on_host)
-        prefix = self._plan(batch.input_, streams)
+        draw = partial(self._draw, streams)
+        prefix = self.encoding.plan(batch.input_, self._drawn, draw)  # where the frozen stages' output is kept, if so
         features = self._encode(batch.input_, prefix)  # [B, C, N]
         losses, proposals, gradient = self._detect(features.detach(), batch, streams)
         self._update(Phase.UPDATE_DETECTOR)
         snippets = 0
         if gradient is not None:
-            snippets = self._backpropagate(batch.input_, features, gradient, streams, prefix)
+            snippets = self._backpropagate(batch.input_, features, gradient, draw, prefix)
         if snippets:
             self._update(Phase.UPDATE_ENCODER)
         terms = losses.detached()
@@ -129,13 +132,6 @@ class TrainingStep:
             proposal_ratio=proposals / len(self._grid),
             snippet_ratio=snippets / self._config.data.length,
         )
-
-    def _plan(self, frames: Tensor, streams: Streams) -> KeptPrefix | None:
-        """Plan what of the encode phase is kept for the backpropagate phase; see :class:`TrainedEncoding`."""
-        if self.encoding.encoder is None:
-            return None
-        count = self._snippet_count(frames.shape[1])
-        return self.encoding.plan(frames, count, lambda features, gradient: self._draw(features, gradient, streams))
 
     def _encode(self, frames: Tensor, prefix: KeptPrefix | None) -> Tensor:
         """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""
@@ -173,23 +169,22 @@ class TrainingStep:
             return losses, proposals.shape[1], gradient
 
     def _backpropagate(
-        self, frames: Tensor, features: Tensor, gradient: Tensor, streams: Streams, prefix: KeptPrefix | None
+        self, frames: Tensor, features: Tensor, gradient: Tensor, draw: Draw, prefix: KeptPrefix | None
     ) -> int:
         """Push the kept gradient ``[B, C, N]`` through the encoder; return the snippets per video that it reached."""
         with announced(self._listeners, Phase.BACKPROPAGATE):
             gradient = gradient * self.scaler.get_scale()
-            strategy, snippets = self._config.step.strategy, frames.shape[1]
+            strategy = self._config.step.strategy
             if strategy == "checkpointed":
                 features.backward(gradient)
-                return snippets
-            count = self._snippet_count(snippets)
-            if count:
+                return frames.shape[1]
+            if self._drawn:
                 drawn = None if prefix is None else prefix.drawn
                 if drawn is None:
-                    drawn = self._draw(features, gradient, streams)  # [B, n]
-                chunk = count if strategy == "joint" else self._config.step.chunk
+                    drawn = draw(features, gradient)  # [B, n]
+                chunk = self._drawn if strategy == "joint" else self._config.step.chunk
                 self.encoding.backpropagate(frames, gradient, drawn, chunk, prefix)
-            return count
+            return self._drawn
 
     def _update(self, phase: Phase) -> None:
         clip_norm, sums = self._config.train.clip_norm, self.encoding.gradient_sums
@@ -207,10 +202,7 @@ class TrainingStep:
                 self.scaler.update()
             self._optimizer.zero_grad(set_to_none=True)
 
-    def _snippet_count(self, snippets: int) -> int:
-        return snippet_count(snippets, self._config.step.snippet_ratio, self._config.step.chunk)
-
-    def _draw(self, features: Tensor, gradient: Tensor, streams: Streams) -> Tensor:
+    def _draw(self, streams: Streams, features: Tensor, gradient: Tensor) -> Tensor:
         """Draw snippets ``[B, n]`` for the backpropagate phase; features and gradient are ``[B, C, N]``."""
-        sampler, count = self._config.step.snippet_sampler, self._snippet_count(features.shape[-1])
-        return sample_snippets(sampler, count, features, gradient, streams("snippets"))
+        sampler = self._config.step.snippet_sampler
+        return sample_snippets(sampler, self._drawn, features, gradient, streams("snippets"))
