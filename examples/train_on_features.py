@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etad.config import load_config
-from etad.data.dataset import test_dataset, train_dataset
+from etad.data.dataset import evaluation_dataset, train_dataset
 from etad.data.synthetic_features import FeatureSpec, write_features
 from etad.distributed import alone
 from etad.evaluation.scoring import score
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_features(config, chosen.folder / "made_up.json", None, FeatureSpec(noise=2.0))
 
     world, training = alone(), train_dataset(config)
-    print(f"{len(training)} videos to train on, {len(test_dataset(config))} to test, classes {training.classes}")
+    print(f"{len(training)} videos to train on, {len(evaluation_dataset(config))} to test, classes {training.classes}")
     model = train(config, training, chosen.folder / "run", world)  # started again, it goes on where it stopped
     found = infer_test_set(model, config, training.classes, world)
     write_json(chosen.folder / "detections.json", found.submission())
