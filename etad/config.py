@@ -29,19 +29,25 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(pydantic.BaseModel):
-    """Base of every section: frozen, no unknown keys."""
+    """Base of every section: frozen, no unknown keys. What stands below a key is its meaning, as users read it."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class FramesConfig(Section):
     """How frames become snippets (specification, section 1). Sizes in pixels."""
 
     clip_frames: Positive = 16
+    """Frames of a snippet."""
     resize_height: Positive = 128
+    """Height that frames are resized to before the crop; the aspect ratio is not kept."""
     resize_width: Positive = 171
+    """Width that frames are resized to before the crop."""
     crop: Positive = 112
+    """Side of the square that is cut out: at random in training, at the centre in testing."""
     augment: Literal["none", "flip", "published"] = "published"
+    """What training frames go through besides the random crop, one draw for a video. none: nothing. flip: mirrored half
+    the time. published: mirrored, RandAugment and colour jitter."""
     decoder: Literal["auto", "pyav", "torchcodec"] = "auto"
     """What decodes the video; the frames are the same. auto: torchcodec where it is installed and works, else PyAV."""
 
@@ -50,6 +56,7 @@ class WindowConfig(Section):
     """Sliding windows over a long feature sequence, ``data.length`` positions each."""
 
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    """Part of a window that the next one repeats."""
     min_action_inside: Ratio = 0.75
     """A training window counts an action when this part of it lies inside."""
 
@@ -58,24 +65,32 @@ class DataConfig(Section):
     """What is read. Relative paths start at ``root``; a relative ``root`` starts at the working folder."""
 
     root: Path = Path("data")
+    """Folder that the other paths start at."""
     annotations: Path = Path("annotations.json")
+    """Annotation file in ActivityNet's JSON form, plain or gzipped."""
     train_subsets: tuple[str, ...] = ("training",)
+    """Subsets of the annotation file to train on, unless ``fold`` says otherwise."""
     test_subsets: tuple[str, ...] = ("validation",)
+    """Subsets to test on, unless ``fold`` says otherwise."""
     folds: tuple[str, ...] = ()
     """Subset names of a cross-validation: fold k tests on the k-th and trains on the others."""
     fold: Positive | None = None
+    """Which of ``folds`` to test on, from 1. None: all of them in turn, if there are any."""
     blocked: tuple[str, ...] | Path = ()
     """Ids that training and evaluation leave out: a list, or a JSON file that holds one."""
     min_action_fraction: Ratio = 0.01
     """A training video needs one action longer than this part of it."""
 
     input: Literal["features", "frames"] = "features"
+    """What the detector is fed from: features that lie in files, or frames, which the encoder turns into features."""
     folder: Path = Path("features")
     """Folder of one file a video, or one npz/h5 file that holds an array a video."""
     pattern: str = "{id}.npy"
     """File name, or key within the npz/h5 file, of video ``{id}``."""
     layout: Literal["time_first", "channels_first"] = "time_first"
+    """Order of a feature array's axes: ``[T, C]`` or ``[C, T]``."""
     channels: Positive = 512
+    """Width of the features in the files; of no effect with frames."""
     length: Positive = 128
     """Positions the detector sees (N of the paper): snippets of a video, or steps of a window."""
     window: WindowConfig | None = None
@@ -87,6 +102,7 @@ class DataConfig(Section):
     fps: PositiveFloat | None = None
     """Frame rate that ``stride_frames`` counts in. None: the annotation file's own."""
     frames: FramesConfig = FramesConfig()
+    """How frames become snippets; of no effect with features."""
     cache: bool = False
     """Decode each video once and keep its frames in memory, in every worker process; for small sets."""
     augment_on: Literal["host", "device"] = "host"
@@ -94,6 +110,7 @@ class DataConfig(Section):
     decoded: Path | None = None
     """Folder to keep decoded, resized frames in: a video is decoded once for all epochs and runs. None: nowhere."""
     workers: NonNegative = 0
+    """Processes that read data beside the training one. 0: that process reads itself."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:
@@ -122,11 +139,13 @@ class EncoderConfig(Section):
     """The snippet encoder (specification, section 2); unused when the input is features."""
 
     name: EncoderName = "r2plus1d_34_tsp"
+    """Architecture of the encoder."""
     weights: Path | None = None
     """TSP file, torchvision state dict or ETAD checkpoint to start from. None: random initialisation."""
     frozen_stages: NonNegative = 2
     """The first so many residual stages are frozen, and the stem with them; 0 freezes nothing."""
     norm_eval: bool = True
+    """Keep BatchNorm on its stored statistics while training (published); otherwise it takes those of the chunk."""
     checkpointing: bool = False
     """Recompute each encoder stage in the backward pass instead of storing its activations."""
 
@@ -135,13 +154,21 @@ class DetectorConfig(Section):
     """The cascade detector (specification, section 3)."""
 
     hidden: Positive = 256
+    """Width of the features inside the detector, and of its two LSTMs."""
     groups: Positive = 4
+    """Groups of the convolutions along time."""
     norm_groups: Positive = 16
+    """Groups of the GroupNorms."""
     proposal_channels: Positive = 128
+    """Channels that RoIAlign reads for a proposal."""
     proposal_hidden: Positive = 512
+    """Width of the first linear layer of a proposal head."""
     head_hidden: Positive = 128
+    """Width of the further linear layers of a proposal head."""
     bins: Positive = 24
+    """Points in time that RoIAlign gives for a proposal and its context."""
     boundary_bins: Positive = 6
+    """Of these, how many at either end the start and end offsets are read from; at most half."""
     extension: Annotated[float, Field(ge=0.0)] = 0.5
     """Context around a proposal, as a part of its length, on each side."""
     stage_tiou: tuple[float, ...] = (0.7, 0.8, 0.9)
@@ -154,31 +181,44 @@ class ClassifierConfig(Section):
     """The light snippet classifier: class scores per position, trained with the detector (our addition)."""
 
     hidden: Positive = 64
+    """Channels of its convolutions."""
     layers: NonNegative = 6
     """Residual dilated convolutions, dilation 1, 2, 4, ...; 0 judges every position by itself."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
+    """Part of the activations that training drops."""
     loss_weight: PositiveFloat = 1.0
+    """Factor of its loss in the sum with the detector's."""
 
 
 class ModelConfig(Section):
     """The network."""
 
     encoder: EncoderConfig = EncoderConfig()
+    """The snippet encoder."""
     detector: DetectorConfig = DetectorConfig()
+    """The detector."""
     classifier: ClassifierConfig | None = None
+    """The snippet classifier, for ``postprocess.classes: snippet``. None: there is none."""
 
 
 class StepConfig(Section):
     """One training step (specification, sections 4 and 5)."""
 
     strategy: Strategy = "sequential"
+    """How the gradient gets through the encoder. sequential: chunk by chunk (published). joint: all drawn snippets at
+    once. checkpointed: all snippets, recomputed. frozen: not at all."""
     precision: Precision = "fp32"
+    """Number format of the forward pass under autocast; fp16 scales the loss. Parameters stay fp32."""
     chunk: Positive = 4
     """Snippets per video that the encoder takes at once."""
     snippet_ratio: Ratio = 0.3
+    """Part of a video's snippets that the gradient reaches, rounded up to whole chunks; 0 trains the detector only."""
     snippet_sampler: SnippetSampler = "random"
+    """How these snippets are drawn (published: random)."""
     proposal_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.06
+    """Part of all proposals that train the detector; at least one is drawn."""
     proposal_sampler: ProposalSampler = "random"
+    """How these proposals are drawn (published: random, grid and block)."""
 
 
 class EfficiencyConfig(Section):
@@ -224,16 +264,27 @@ class TrainConfig(Section):
     """Optimizer, schedule and bookkeeping."""
 
     batch: Positive = 4
+    """Videos, or windows, of a step, over all processes together."""
     epochs: Positive = 6
+    """Passes over the training set."""
     optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW, or Adam, whose weight decay is part of the gradient."""
     detector_lr: PositiveFloat = 5e-4
+    """Learning rate of the detector and the classifier."""
     encoder_lr: PositiveFloat = 5e-7
+    """Learning rate of the encoder."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Weight decay of all parameters."""
     schedule: Literal["step", "cosine"] = "step"
+    """How the learning rates fall. step: times ``lr_drop`` at each of ``lr_drop_epochs``. cosine: half a cosine."""
     lr_drop_epochs: tuple[NonNegative, ...] = (5,)
+    """Epochs after which they drop, with ``schedule: step``."""
     lr_drop: PositiveFloat = 0.1
+    """Factor of a drop."""
     clip_norm: PositiveFloat | None = None
+    """Largest norm of a gradient; the detector's and the encoder's are clipped each by itself. None: no clipping."""
     seed: int = 2023
+    """Seed of every random draw."""
     checkpoint_every_s: Annotated[float, Field(ge=0.0)] = 60.0
     """A checkpoint is written at least this often, and after every epoch."""
 
@@ -246,6 +297,7 @@ class PostprocessConfig(Section):
     class_scores: Path | None = None
     """Score file of ``classes: external``; relative paths start at ``data.root``."""
     classes_per_segment: Positive = 2
+    """Classes that a segment is given, the best ones; each makes a detection."""
     boundary_filter: bool = True
     """Keep only proposals whose ends are peaks, or above half the maximum, of the boundary maps."""
     soft_nms_sigma: PositiveFloat = 0.35
@@ -253,12 +305,14 @@ class PostprocessConfig(Section):
     max_segments: Positive = 100
     """Segments kept per video, before classes multiply them."""
     min_score: Annotated[float, Field(ge=0.0)] = 0.0
+    """Detections below this score are dropped."""
 
 
 class EvaluateConfig(Section):
     """mAP protocol."""
 
     tiou: tuple[Ratio, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    """tIoU thresholds; the average mAP is the mean over them."""
     remove_duplicates: bool = False
     """Count identical (segment, label) annotations of a video once."""
 
@@ -267,13 +321,21 @@ class Config(Section):
     """A whole experiment."""
 
     name: str
+    """Name of the experiment. Default: that of its file."""
     data: DataConfig = DataConfig()
+    """What is read."""
     model: ModelConfig = ModelConfig()
+    """The network."""
     step: StepConfig = StepConfig()
+    """One training step."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
+    """Forms of the computation."""
     train: TrainConfig = TrainConfig()
+    """Optimizer, schedule and bookkeeping."""
     postprocess: PostprocessConfig = PostprocessConfig()
+    """From raw outputs to detections."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """mAP protocol."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
