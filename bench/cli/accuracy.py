@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the runs. Default: runs/NAME.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of the records. Default: OUT/results.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw mAP against the snippet ratio (PNG or SVG).")
-@click.option("--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True, help="Form of the output."
+)
 @device_option
 def accuracy(
     config: str,

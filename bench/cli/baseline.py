@@ -37,7 +37,9 @@ def save(folder: Path) -> None:
 
 @baseline.command()
 @folder_option
-@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Form of the output."
+)
 def check(folder: Path, form: Form) -> None:
     """Compare this code with the committed baseline.
 

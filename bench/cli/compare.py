@@ -22,7 +22,9 @@ from etad.files import write_text
 @click.option("--ignore", multiple=True, metavar="KEY", help="Setting that may differ, e.g. step.snippet_ratio.")
 @click.option("--strict", is_flag=True, help="What is missing or inconclusive fails, too.")
 @click.option("--all", "everything", is_flag=True, help="Also list what is unchanged.")
-@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file besides.")
 def compare(

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--per-class", is_flag=True, help="Also print the AP of every class.")
 @click.option("--errors", is_flag=True, help="Also print what the false positives are.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="File instead of stdout.")
 def evaluate(
     run: Path | None,

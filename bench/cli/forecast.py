@@ -29,7 +29,9 @@ from etad.progress import progress
     help="Training videos, for the hours of the schedule. Default: the data set's, or those of the published run.",
 )
 @set_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 @store_option
 def forecast(

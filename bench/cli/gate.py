@@ -31,7 +31,9 @@ from etad.progress import progress
 )
 @click.option("--strict", is_flag=True, help="What is missing or inconclusive fails, too.")
 @click.option("--all", "everything", is_flag=True, help="Also list what is unchanged.")
-@click.option("--format", "form", type=click.Choice(FORMS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file besides.")
 @click.option(

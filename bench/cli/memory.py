@@ -45,7 +45,9 @@ Device = Literal["auto", "predict", "cpu", "cuda"]
     help="Draw memory over a step, by category, as .png or .svg. One cell only.",
 )
 @click.option("--published", is_flag=True, help="Show the published memory figures below the table.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 @store_option
 def memory(

@@ -36,7 +36,9 @@ RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
     "--recompute", type=click.Choice(list(RECOMPUTE)), default=None, help="Recompute encoder stages. Default: both."
 )
 @set_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 @store_option
 def plan(

@@ -27,7 +27,9 @@ from etad.errors import ConfigError
 @click.option("--nvtx", is_flag=True, help="Only mark NVTX ranges, for nsys profile etad-bench profile --nvtx.")
 @device_option
 @set_option
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
+)
 @output_option
 def profile(
     config: str,

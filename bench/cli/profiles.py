@@ -24,7 +24,14 @@ from etad.files import write_text
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="With measure: file instead of profiles/NAME.yaml."
 )

@@ -12,7 +12,14 @@ from bench.report.terminal.published import format_figures
 
 @click.command()
 @click.option("--dataset", type=click.Choice(DATASETS), help="Only the figures on this data set.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "md"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="File instead of stdout.")
 def published(dataset: Dataset | None, form: Literal["table", "json", "csv", "md"], output: Path | None) -> None:
     """Print published accuracy and cost of ETAD and comparable methods, each with its source.

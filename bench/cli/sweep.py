@@ -30,11 +30,24 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="List the cells with predicted memory and known time; run nothing.")
 @click.option("--hardware", metavar="NAME", help="GPU to predict memory for, with --dry-run and --skip-unfit.")
 @click.option("--skip-unfit", is_flag=True, help="Skip cells that are predicted not to fit --hardware.")
-@click.option("--launcher", type=click.Choice(["local", "slurm"]), default="local", show_default=True)
+@click.option(
+    "--launcher",
+    type=click.Choice(["local", "slurm"]),
+    default="local",
+    show_default=True,
+    help="local: processes of this machine. slurm: a job for each cell (extra slurm).",
+)
 @click.option(
     "--slurm", "slurm", multiple=True, metavar="KEY=VALUE", help="Setting of the jobs, e.g. partition=gpu, time=60."
 )
-@click.option("--format", "form", type=click.Choice(["table", "md", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "md", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw mAP against the ratios, by sampler (PNG or SVG).")
 def sweep(
     sweep: str,

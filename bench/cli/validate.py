@@ -28,7 +28,14 @@ OUT_OF_TOLERANCE = 1
     help="Folder for recorded allocations of small cells too, on which the simulator is checked.",
 )
 @click.option("--again", is_flag=True, help="Run cells anew that the store has both ways.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 @output_option
 def validate(
     config: str,

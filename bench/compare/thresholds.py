@@ -18,9 +18,10 @@ Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 class Gate(pydantic.BaseModel):
     """How one metric is judged; see configs/gates/default.yaml."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     better: Literal["lower", "higher"] | None = None
+    """Whether a lower or a higher value is better. None: neither, a change is only told."""
     minimum_effect: Share = 0.0
     """Relative change below which nothing is said to have changed."""
     minimum_difference: Share = 0.0
@@ -28,6 +29,7 @@ class Gate(pydantic.BaseModel):
     significance: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.01
     """p below which a change is one. None: values that repeat, without a test."""
     compare: bool = True
+    """false: the metric is left out."""
 
     def margin(self, base: float) -> float:
         """Return the smallest change from ``base`` that counts, in the metric's unit."""

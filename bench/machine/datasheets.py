@@ -34,18 +34,24 @@ Bytes = Annotated[int, Field(gt=0)]
 class Measured(pydantic.BaseModel):
     """What short kernels reached on a present GPU: lower than the peaks, and what a forecast can count on."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     on: str
     """Date, ISO 8601."""
     driver: str | None
+    """Version of the driver."""
     torch: str
+    """Version of torch."""
     memory_bandwidth_bytes_per_s: Rate
     """Read plus write of a large copy."""
     matmul_fp32_flops_per_s: Rate
+    """Of a large matrix product, in fp32."""
     matmul_tf32_flops_per_s: Rate | None
+    """The same in tf32. None: the GPU has no such units."""
     matmul_bf16_flops_per_s: Rate | None
+    """The same in bf16."""
     matmul_fp16_flops_per_s: Rate | None
+    """The same in fp16."""
     context_method: str | None = None
     """How the context overhead was read: "NVML per process" or "device delta"."""
 
@@ -53,26 +59,36 @@ class Measured(pydantic.BaseModel):
 class HardwareProfile(pydantic.BaseModel):
     """One GPU."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
     """The file's stem: "rtx_3060_laptop_6g"."""
     marketing_name: str
+    """What the maker calls it."""
     device_names: tuple[str, ...]
     """What NVML and torch call it."""
     form: Literal["laptop", "desktop", "datacenter"]
+    """What it is built into."""
     architecture: str
+    """Name of the architecture."""
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
+    """CUDA's number of the architecture; the rules of memory go by it."""
     multiprocessors: Annotated[int, Field(gt=0)]
+    """Streaming multiprocessors."""
     memory_bytes: Bytes
     """Nominal size. Programs get less: see ``usable_memory_bytes``, and the context overhead comes off that."""
     usable_memory_bytes: Bytes | None
     """Total that NVML and nvidia-smi report: nominal less the driver's share, and less ECC on GDDR."""
     memory_bandwidth_bytes_per_s: Rate
+    """Peak bandwidth of its memory."""
     peak_fp32_flops_per_s: Rate
+    """Dense peak in fp32, without tensor cores."""
     peak_tf32_flops_per_s: Rate | None
+    """Dense peak in tf32. None: it has no such units."""
     peak_bf16_flops_per_s: Rate | None
+    """Dense peak in bf16, summed in fp32. None: it has no such units."""
     peak_fp16_flops_per_s: Rate | None
+    """Dense peak in fp16, summed in fp32. None: it has no such units."""
     power_w: Rate
     """Board power limit; of a laptop the highest a maker may configure, without dynamic boost."""
     context_overhead_bytes: Bytes | None
@@ -82,7 +98,9 @@ class HardwareProfile(pydantic.BaseModel):
     unknown: dict[str, str] = {}
     """Field -> why it is null."""
     note: str = ""
+    """What else a reader should know."""
     measured: Measured | None = None
+    """What was measured on such a GPU."""
 
     @model_validator(mode="after")
     def _every_number_has_a_source(self) -> Self:

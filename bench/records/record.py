@@ -23,13 +23,14 @@ Tree = dict[str, Any]
 class Part(pydantic.BaseModel):
     """Base of the record and its parts: frozen, no unknown keys."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Metric(Part):
     """One quantity, with what is needed to judge it. Unknown is a null value with a reason, never 0."""
 
     value: Number | None
+    """The quantity, in ``unit``: a median of the samples, a count, a size. Null where it is not known."""
     unit: str
     """"bytes", "s", "W", "J", "1/s", "FLOP", "FLOP/s", or "1" for a ratio or a count."""
     reason: str | None = None
@@ -39,8 +40,9 @@ class Metric(Part):
     method: str | None = None
     """How it was obtained: "torch allocator", "NVML per process", "device events", ..."""
     low: Number | None = None
+    """Lower end of an interval around the value."""
     high: Number | None = None
-    """Interval around the value: a confidence interval, or the bounds of what cannot be known."""
+    """Its upper end. It is a confidence interval, or the bounds of what cannot be known."""
     exact: bool = False
     """The same in every run (predicted bytes, FLOPs, parameters): two of them compare by equality."""
     calls: Number | None = None
@@ -86,8 +88,11 @@ class Record(Part):
     """The result of one cell."""
 
     schema_version: Annotated[int, Field(json_schema_extra={"const": SCHEMA_VERSION})] = SCHEMA_VERSION
+    """Version of this schema; older files are lifted as they are read."""
     status: Status
+    """ok: measured. predicted: worked out. oom, error, timeout, skipped: no result, and ``failure`` says why."""
     kind: Kind
+    """Where the numbers come from."""
     suite: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """"memory", "throughput", "accuracy", ..."""
     device: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
@@ -99,11 +104,13 @@ class Record(Part):
     measurement: dict[str, JsonValue]
     """What was asked: the options of the measuring command that are not in the config."""
     metrics: Metrics = {}
+    """Name, which ends in the unit, -> metric of the whole cell."""
     phases: dict[str, Metrics] = {}
     """Metrics of each phase of the step: encode, detect, backpropagate, ..."""
     findings: dict[str, Finding] = {}
     """What was concluded: "stability.step_s" -> stable and why, "bound" -> compute and why, "verdict" -> ..."""
     failure: Failure | None = None
+    """Why there is no result; null where there is one."""
     environment: dict[str, JsonValue]
     """What :func:`bench.machine.environment.collect_environment` found."""
     command: str
@@ -111,7 +118,9 @@ class Record(Part):
     started_at: AwareDatetime
     """ISO 8601, in UTC."""
     duration_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    """How long the cell took in all, set-up included."""
     warnings: tuple[str, ...] = ()
+    """What a reader of the numbers should know, one line each."""
 
     @model_validator(mode="before")
     @classmethod

@@ -43,8 +43,11 @@ class MemoryOptions(SuiteOptions):
     """Options of ``etad-bench memory``."""
 
     device: Literal["predict", "cpu", "cuda"] = "predict"
+    """predict: for a GPU, without one. cpu, cuda: really run it here."""
     hardware: str | None = None
+    """GPU to predict for: a profile's name or file."""
     what: Literal["train", "infer"] = "train"
+    """A training step, or detection of one batch."""
 
     @model_validator(mode="after")
     def _hardware_is_predicted_for(self) -> Self:
@@ -72,13 +75,21 @@ class ThroughputOptions(SuiteOptions):
     """Options of ``etad-bench throughput``."""
 
     what: Task = "train"
+    """Training step, detection of a batch, reading a batch of the data set, or post-processing."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:N."""
     real_data: bool = False
+    """Batches of the data set instead of a random one."""
     min_time_s: Annotated[float, Field(ge=0.0)] = 5.0
+    """Seconds to time for."""
     rounds: Positive = 10
+    """Rounds to time, at least."""
     max_time_s: Annotated[float, Field(ge=0.0)] = 120.0
+    """Seconds, at most."""
     processes: Positive = 1
+    """Processes that time and rounds are divided among."""
     energy: bool = False
+    """Measure energy and power, too, in a pass of its own."""
 
     @property
     def task(self) -> Task:
@@ -95,8 +106,11 @@ class AccuracyOptions(SuiteOptions):
     """Options of ``etad-bench accuracy``."""
 
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:N."""
     from_checkpoint: Path | None = None
+    """Trained weights: infer and score only."""
     predictions: Path | None = None
+    """Submission JSON: score only."""
 
     @property
     def entry(self) -> Entry:

@@ -33,7 +33,9 @@ class Part(Section):
     """Cells of one suite. What is not given here is taken from the sweep."""
 
     suite: str
+    """What is measured: memory, throughput or accuracy."""
     config: str | None = None
+    """Config file, or a shipped one's name."""
     settings: dict[str, JsonValue] = Field(default={})
     """Settings of the experiment that do not vary, by dotted key; they come after the sweep's own."""
     grid: dict[str, AxisValues] = Field(default={})
@@ -56,12 +58,17 @@ class SweepFile(Section):
     """A whole sweep."""
 
     name: str
+    """Name of the sweep. Default: that of its file."""
     description: str = ""
+    """What it is for, in a line."""
     config: str
     """Config file, or a shipped one's name."""
     settings: dict[str, JsonValue] = Field(default={})
+    """Settings of the experiment for all parts, by dotted key."""
     seeds: Seeds = 1
+    """How many, counted up from the experiment's own, or which."""
     workers: Positive = 1
+    """Processes at a time."""
     parts: dict[str, Part | None]
     """They run one after the other. null: a parent's part that is left out."""
 
