@@ -2,9 +2,9 @@
 
 mkdocs calls ``on_files``, ``on_page_markdown`` and ``on_page_content``. A page asks for generated text with a comment:
 
-    <!-- keys: etad.config:Config -->    the keys of a pydantic model, and of the sections below it
-    <!-- options -->                     fails the build if an option of a command has no help; prints nothing
-    <!-- findings -->                    the index of the folder findings/, from the comment at the top of each script
+    <!-- keys: etad.config:Config -->   the keys of a pydantic model, and of the sections below it
+    <!-- options -->                    fails the build if an option of a command has no help; prints nothing
+    <!-- findings -->                   the index of the folder findings/, from the comment at the top of each script
 
 A relative link to a file outside ``docs/`` resolves in the repository; on the site the file is copied along, to the
 same place below the root, and the link follows.
@@ -33,7 +33,14 @@ Model = type[pydantic.BaseModel]
 PROJECT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?P<start>!?\[[^\]]*\]\()(?P<target>\.\.?/[^)#\s]+)(?P<anchor>#[^)\s]*)?(?P<end>\))")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
+PLAIN = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    pydantic.AwareDatetime: "date and time",
+}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -58,6 +65,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         )
         if "<!-- options -->" in markdown:
             check_options()
+            without_sentinels()
         markdown = markdown.replace("<!-- findings -->", findings_index(where))
     except ValueError as error:
         raise PluginError(f"{where}: {error}") from None
@@ -71,6 +79,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Link the citations of the specification, and drop the roles of Sphinx from docstrings."""
     html = re.sub(r":(?:func|class|data|meth|mod):(?=<code>)", "", html)
+    # mkdocs-click 0.9 says so of options that have no default.
+    html = html.replace("<td>_required</td>", "<td>required</td>").replace("<td>None</td>", "<td></td>")
     specification = files.get_file_from_path("specification.md")
     if specification is None or page.file == specification:
         return html
@@ -187,7 +197,8 @@ def _described(annotation: Any, metadata: Any = ()) -> str:
     if origin is tuple:
         return f"list of {_described(arguments[0])}"
     if origin is dict:
-        return f"mapping to {_described(arguments[1])}"
+        value = _section(arguments[1])
+        return f"mapping to {value.__name__.lower() if value else _described(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         return "section"
     words = PLAIN.get(
@@ -209,21 +220,21 @@ def _bounds(metadata: Any) -> Iterator[str]:
 # Options of commands
 
 
-def options(command: click.Command | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Option]]:
+def options(context: click.Context | None = None) -> Iterator[tuple[str, click.Option]]:
     """Yield every option of every command, with the words of its command."""
-    if command is None:
+    if context is None:
         from bench.cli import main
 
-        command, path = main, ("etad-bench",)
-    for parameter in command.params:
+        context = click.Context(main, info_name="etad-bench", **main.context_settings)
+    command = context.command
+    for parameter in command.get_params(context):
         if isinstance(parameter, click.Option):
-            yield " ".join(path), parameter
+            yield context.command_path, parameter
     if isinstance(command, click.Group):
-        context = click.Context(command)
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None:
-                yield from options(child, (*path, name))
+                yield from options(click.Context(child, parent=context, info_name=name))
 
 
 def check_options() -> None:
@@ -235,6 +246,13 @@ def check_options() -> None:
     for command, option in options():
         if not option.help:
             raise ValueError(f"{command}: the option {option.opts[0]} has no help")
+
+
+def without_sentinels() -> None:
+    """Set options without a default to None: mkdocs-click 0.9 would print the sign that click has for it."""
+    for _, option in options():
+        if "UNSET" in repr(option.default):
+            option.default = None
 
 
 # Findings
