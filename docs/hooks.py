@@ -32,6 +32,7 @@ Model = type[pydantic.BaseModel]
 
 PROJECT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?P<start>!?\[[^\]]*\]\()(?P<target>\.\.?/[^)#\s]+)(?P<anchor>#[^)\s]*)?(?P<end>\))")
+CITATION = re.compile(r"(?<!>)\b(?:(?:docs/)?specification(?:\.md)?,|etad-spec) (sections?) (\d)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PLAIN = {
     str: "text",
@@ -86,7 +87,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         return html
     target = specification.url_relative_to(page.file)
     return re.sub(
-        r"(?<!>)\b(?:specification,|etad-spec) (sections?) (\d)",
+        CITATION,
         lambda match: f'<a href="{target}#section-{match[2]}">specification, {match[1]} {match[2]}</a>',
         html,
     )
@@ -304,6 +305,6 @@ def _escaped(text: str) -> str:
     """Return plain text as Markdown; what stands between backticks stays code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:  # a lone backtick
-        return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", text)
-    parts[::2] = [re.sub(r"([\\*_\[\]<>#])", r"\\\1", part) for part in parts[::2]]
+        parts = ["\\`".join(parts)]
+    parts[::2] = [re.sub(r"(?<!\\)([*_\[\]#])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
     return "`".join(parts)
