@@ -39,4 +39,5 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
         click.echo(text, nl=False)
     else:
         write_text(output, text)
-        note(f"{len(collected.entries)} records, written to {output}")
+        count = len(collected.entries)
+        note(f"{count} record{'s' if count != 1 else ''}, written to {output}")

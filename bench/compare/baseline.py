@@ -7,28 +7,30 @@ family, which decides what some operators are made of: there is a folder of base
 
 import platform
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
 
 import torch
+from pydantic import JsonValue
 
-from bench.cells import Task
+from bench.cells import Cell, Task
 from bench.compare.compare import Compared, compare_records
 from bench.compare.pairing import NotComparableError
 from bench.compare.thresholds import load_gates
 from bench.machine.environment import collect_environment, slug
+from bench.machine.processes import run_here
 from bench.predict.allocator import Usage
 from bench.predict.device_rules import DEFAULT_CAPABILITY, cuda
 from bench.predict.memory import METHOD, MemoryPrediction, predict_from_trace
 from bench.predict.step_costs import Cost, count
 from bench.predict.trace import trace_inference, trace_training
+from bench.records.draft import Asked, draft
 from bench.records.record import Metric, Metrics, Record
 from bench.records.store import ResultStore
 from etad.config import Config, load_config
 from etad.models.etad import Etad
 
 SUITE = "baseline"
+TIMEOUT_S = 600.0
 KEPT_LEVELS = ("requested", "allocated", "reserved")
 CLASSES = 20
 
@@ -50,31 +52,27 @@ CELLS: tuple[tuple[str, tuple[str, ...], Task], ...] = (
 
 def baseline_folder(folder: Path) -> Path:
     """Return where the baselines of this torch and this processor family lie: ``folder/torch-2.15-x86_64``."""
-    major, minor, *_ = torch.__version__.split(".")
-    return folder / f"torch-{major}.{minor}-{platform.machine().lower()}"
+    return folder / f"torch-{_release()}-{platform.machine().lower()}"
+
+
+def _release() -> str:
+    return ".".join(torch.__version__.split(".")[:2])
 
 
 def make_baseline() -> Iterator[Record]:
     """Yield the record of every cell of :data:`CELLS`; about a second each."""
-    environment = collect_environment().model_dump(mode="json")
+    environment = collect_environment()
+    device = slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}")
     for name, changes, task in CELLS:
-        started_at, begun = datetime.now(UTC), perf_counter()
         config = load_config(name, changes)
-        metrics, phases = _quantities(config, task)
-        yield Record(
-            status="predicted",
-            kind="predicted",
-            suite=SUITE,
-            device=slug(f"cuda sm_{DEFAULT_CAPABILITY[0]}{DEFAULT_CAPABILITY[1]}"),
-            config=config.resolved(),
-            measurement={"task": task},
-            metrics=metrics,
-            phases=phases,
-            environment=environment,
-            command="etad-bench baseline save",
-            started_at=started_at,
-            duration_s=perf_counter() - begun,
-        )
+        [outcome] = run_here(_quantities, [(config, task)], TIMEOUT_S)
+        assert outcome.value is not None
+        metrics, phases = outcome.value
+        # torch is part of the question, so that the baselines of several releases lie side by side.
+        measurement: dict[str, JsonValue] = {"task": task, "torch_release": _release()}
+        asked = Asked(SUITE, "predicted", measurement, device)
+        cell = Cell(config, task, {}, "etad-bench baseline save", ())
+        yield draft(cell, outcome, asked, environment).done(metrics, phases=phases)
 
 
 def save_baseline(folder: Path, records: list[Record]) -> list[Path]:

@@ -17,12 +17,14 @@ JUDGED = ("stability.", "bound", "target", "verdict")
 
 
 def _with_findings_and_task(tree: Tree) -> Tree:
-    """Lift from schema version 2: findings are a verdict and why, and one key says what a cell does."""
+    """Lift from schema version 2: findings are a verdict and why, one key says what a cell does, a baseline's torch."""
     measurement = dict(tree["measurement"])
     if "inference" in measurement:
         measurement["task"] = "infer" if measurement.pop("inference") else "train"
     elif "what" in measurement:
         measurement["task"] = measurement.pop("what")
+    if tree["suite"] == "baseline":
+        measurement["torch_release"] = ".".join(tree["environment"]["torch"]["version"].split(".")[:2])
     findings = {}
     for name, text in tree["findings"].items():
         verdict, _, why = text.partition(": ") if name.startswith(JUDGED) else (text, "", "")

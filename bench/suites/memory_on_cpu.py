@@ -47,7 +47,7 @@ def cpu_record(cell: Cell, outcome: Outcome[CpuMemory], environment: Environment
         "requested_peak_bytes": _bytes(peak),
         "requested_static_bytes": _bytes(found.static_bytes),
         "requested_per_video_bytes": _bytes(peak // videos, f"peak / batch of {videos}; {METHOD}"),
-        "host_rss_peak_bytes": _bytes(found.host_rss_peak_bytes, "getrusage, whole process"),
+        "host_rss_peak_bytes": _bytes(found.host_rss_peak_bytes, "resident peak of the whole process"),
         **{f"{level}_peak_bytes": Metric(value=None, unit="bytes", reason=NO_CACHE) for level in LEVELS[1:]},
     }
     phases: dict[str, Metrics] = {}

@@ -81,7 +81,7 @@ def _metrics(found: CudaMemory, videos: int) -> Metrics:
     metrics |= _process_metrics(found)
     if found.parameter_bytes is not None:
         metrics["parameter_bytes"] = _bytes(found.parameter_bytes, "parameters and buffers")
-    metrics["host_rss_peak_bytes"] = _bytes(found.host_rss_peak_bytes, "getrusage, whole process")
+    metrics["host_rss_peak_bytes"] = _bytes(found.host_rss_peak_bytes, "resident peak of the whole process")
     for name, count in (("alloc_retries", found.retries), ("out_of_memory_errors", found.out_of_memory_errors)):
         metrics[name] = Metric(value=count, unit="1", method=METHOD)
     metrics["steps"] = Metric(value=len(found.steps), unit="1", method="steps taken until the reserve is steady")

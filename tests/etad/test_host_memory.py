@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -53,5 +54,15 @@ def test_the_peak_of_resident_memory_is_in_bytes_on_every_system(
     platform: str, unit_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(host_memory, "Path", lambda _: Path("/nowhere"))  # a system without /proc
     monkeypatch.setattr(host_memory.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3000))
     assert host_rss_peak_bytes() == 3000 * unit_bytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
+def test_a_new_process_does_not_report_the_peak_of_its_parent() -> None:
+    """getrusage does: Linux 6, Python 3.11; see findings/peak-memory-of-the-parent.sh."""
+    held = b"1" * (300 * 2**20)
+    code = "from etad.host_memory import host_rss_peak_bytes; print(host_rss_peak_bytes())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**20 < int(child.stdout) < len(held) < host_rss_peak_bytes()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.records import files
@@ -72,6 +72,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=5))
 def test_any_config_survives_the_file_and_keeps_its_id(config: dict[str, Any]) -> None:
     record = make_record(config=config)
