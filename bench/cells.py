@@ -133,7 +133,7 @@ def _check(option: str, value: str, name: str, tree: Mapping[str, Any], base: Co
     try:
         parse_config(with_assignments(tree, overrides_of(option, value, base)), name)
     except ConfigError as error:
-        problem = str(error).split("; ")[0].removeprefix(f"{name}: {KNOBS[option]}: ")
+        problem = error.problems[0].removeprefix(f"{KNOBS[option]}: ") if error.problems else str(error)
         raise ConfigError(f"--{option} {value}: {problem}") from None
 
 

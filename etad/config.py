@@ -418,7 +418,8 @@ def parse_config(tree: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise ConfigError("; ".join(f"{source}: {line}" for line in explained(error, Config))) from None
+        problems = explained(error, Config)
+        raise ConfigError("; ".join(f"{source}: {line}" for line in problems), problems) from None
 
 
 def find_config(name: str | Path) -> Path:

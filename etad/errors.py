@@ -23,7 +23,15 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A configuration file or ``--set`` assignment that does not fit the schema."""
+    """A configuration file or ``--set`` assignment that does not fit the schema.
+
+    Attributes:
+        problems: what is wrong, a line for each key, without the file's name; empty where there is only the message.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class DataError(UserError):
