@@ -275,4 +275,6 @@ def mkldnn_rnn_workspace(operator: Any, arguments: Sequence[Any]) -> Mapping[int
         return {}
     with outside_modes():
         real = [torch.zeros(a.shape, dtype=a.dtype) if isinstance(a, Tensor) else a for a in arguments]
-        return {3: operator(*real)[3].untyped_storage().nbytes()}
+        workspace = operator(*real)[3]
+        # In inference nothing is kept.
+        return {} if workspace is None else {3: workspace.untyped_storage().nbytes()}

@@ -159,6 +159,10 @@ def test_inference_sees_what_operators_are_made_of() -> None:
     assert not any("conv3d" in operator or "linear" in operator for operator in operators)
 
 
+def test_inference_is_traced_as_a_cpu_runs_it_too() -> None:
+    assert trace_inference(small()).operators > 0
+
+
 # Rules of CUDA ------------------------------------------------------------------------------------------------------
 
 
