@@ -1,11 +1,15 @@
 """What reports read out of a record: settings, what fits, what holds the memory, the main metric."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import JsonValue
 
 from bench.cells import KNOBS
 from bench.records.record import Metric, Metrics, Record
-from bench.report.page.settings import VARIANT, settings_of
-from bench.report.terminal.tables import Value
+from etad.config import EfficiencyConfig
+from etad.variants import VARIANTS
+
+Setting = str | int | float | bool | None
 
 MAIN_METRICS = (
     "average_mAP",
@@ -25,7 +29,7 @@ INTENSITY, SPEED = "arithmetic_intensity_flops_per_byte", "achieved_flops_per_s"
 def setting(record: Record, option: str) -> str:
     """Return the value of a knob."""
     if option == "variant":
-        return str(settings_of(record)[VARIANT])
+        return variant_of(record.config)
     value: object = record.config
     for key in KNOBS[option].split("."):
         assert isinstance(value, dict)
@@ -109,7 +113,7 @@ def highest_roof(records: Sequence[Record]) -> tuple[float, float] | None:
     return (max(peaks), max(bandwidths)) if peaks and bandwidths else None
 
 
-def point(record: Record, name: str) -> Value:
+def point(record: Record, name: str) -> Metric | None:
     """Return a metric without its interval; None where the record has none."""
     metric = record.metrics.get(name)
     return None if metric is None else metric.model_copy(update={"low": None, "high": None})
@@ -126,3 +130,24 @@ def task_name(record: Record) -> str:
         return "training run"
     task = str(record.measurement.get("task", "train"))
     return {"train": "training step", "infer": "inference"}.get(task, task)
+
+
+def variant_of(config: Mapping[str, JsonValue]) -> str:
+    """Return the name of the efficiency settings, or what differs from the published ones."""
+    chosen = config.get("efficiency")
+    published = EfficiencyConfig().model_dump(mode="json")
+    # Records from before there was a choice are of the published form.
+    settings = published | chosen if isinstance(chosen, dict) else published
+    for name, variant in VARIANTS.items():
+        if settings == variant.model_dump(mode="json"):
+            return name
+    return ", ".join(f"{key}={show(value)}" for key, value in settings.items() if value != published.get(key))
+
+
+def show(value: Setting) -> str:
+    """Return a setting's value: "0.3", "yes", "-"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-" if value is None else str(value)

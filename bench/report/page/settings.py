@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from pydantic import JsonValue
-
 from bench.records.flat import flat_cells
 from bench.records.record import Record
-from etad.config import Config, EfficiencyConfig
-from etad.variants import VARIANTS
+from bench.report.reading import Setting, show, variant_of
+from etad.config import Config
 
-Setting = str | int | float | bool | None
 Settings = Mapping[str, Setting]
 """From a setting's name to its value, in the order of importance."""
 
@@ -62,7 +59,7 @@ def settings_of(record: Record) -> dict[str, Setting]:
     """
     found = _defaults() | flat_cells("", record.config)
     named = {name: found.pop(key) for key, name in NAMES.items() if key in found}
-    named[VARIANT] = _variant(record.config)
+    named[VARIANT] = variant_of(record.config)
     named[DEVICE] = record.device
     rest = {
         key: value
@@ -105,15 +102,6 @@ def label_of_several(cells: Sequence[Settings], names: Sequence[str]) -> str:
     return ", ".join(phrases)
 
 
-def show(value: Setting) -> str:
-    """Return a setting's value: "0.3", "yes", "-"."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "-" if value is None else str(value)
-
-
 def _order(value: Setting) -> tuple[bool, float, str]:
     """Return a key that sorts numbers by size, before words."""
     if isinstance(value, int | float):
@@ -136,15 +124,3 @@ def _phrase(name: str, value: Setting) -> str:
 @cache
 def _defaults() -> dict[str, Setting]:
     return flat_cells("", Config(name="").resolved())
-
-
-def _variant(config: Mapping[str, JsonValue]) -> str:
-    """Return the name of the efficiency settings, or what differs from the published ones."""
-    chosen = config.get("efficiency")
-    published = EfficiencyConfig().model_dump(mode="json")
-    # Records from before there was a choice are of the published form.
-    settings = published | chosen if isinstance(chosen, dict) else published
-    for name, variant in VARIANTS.items():
-        if settings == variant.model_dump(mode="json"):
-            return name
-    return ", ".join(f"{key}={show(value)}" for key, value in settings.items() if value != published.get(key))
