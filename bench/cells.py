@@ -87,7 +87,7 @@ def make_cells(
         chosen = dict(zip(lists, combination, strict=True))
         overrides = [text for option, value in chosen.items() for text in overrides_of(option, value, base)]
         config = parse_config(with_assignments(tree, overrides), name)
-        _check_chunk(config)
+        _check_chunk(config, chosen)
         line = [*command, "--config", name, *(part for item in chosen.items() for part in (f"--{item[0]}", item[1]))]
         line += [part for assignment in assignments for part in ("--set", assignment)]
         reasons = why_without_effect(config.resolved(), task)
@@ -137,10 +137,11 @@ def _check(option: str, value: str, name: str, tree: Mapping[str, Any], base: Co
         raise ConfigError(f"--{option} {value}: {problem}") from None
 
 
-def _check_chunk(config: Config) -> None:
+def _check_chunk(config: Config, chosen: Mapping[str, str]) -> None:
     chunk, snippets = config.step.chunk, config.data.length
     if config.data.input == "frames" and chunk > snippets:
-        raise ConfigError(f"--chunk {chunk}: a video has {snippets} snippets only; take at most so many at once")
+        name = "--chunk" if "chunk" in chosen else "step.chunk"
+        raise ConfigError(f"{name} {chunk}: a video has {snippets} snippets only; take at most so many at once")
 
 
 def why_without_effect(config: Mapping[str, Any], task: str) -> dict[str, str]:

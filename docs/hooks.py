@@ -134,9 +134,11 @@ def keys(
         path = f"{prefix}{name}"
         if not field.description:
             raise ValueError(f"{model.__module__}.{model.__name__}: the key {name} does not say what it means")
-        section = _section(field.annotation)
+        section, in_mapping = _section(field.annotation), _in_mapping(field.annotation)
         if section is not None:
             below.append((path, section))
+        elif in_mapping is not None:
+            below.append((f"{path}.NAME", in_mapping))
         rows.append(Key(path, _kind(field), _default(field, section is not None), _line(field.description)))
     yield prefix.removesuffix("."), model, rows
     for path, section in below:
@@ -166,6 +168,12 @@ def _section(annotation: Any) -> Model | None:
     options = [annotation, *(get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ())]
     found = [option for option in options if isinstance(option, type) and issubclass(option, pydantic.BaseModel)]
     return found[0] if found else None
+
+
+def _in_mapping(annotation: Any) -> Model | None:
+    """Return the model of a mapping's values, if they have one."""
+    arguments = get_args(annotation)
+    return _section(arguments[1]) if get_origin(annotation) is dict else None
 
 
 def _default(field: FieldInfo, is_section: bool) -> str:

@@ -163,7 +163,7 @@ class TrainedEncoding(Encoding):
         frames: Tensor,
         gradient: Tensor,
         drawn: Tensor,
-        chunk: int | None = None,
+        chunk: int,
         prefix: KeptPrefix | None = None,
     ) -> None:
         """Encode the drawn snippets again, and add the gradient that reaches the encoder's parameters.
@@ -172,12 +172,11 @@ class TrainedEncoding(Encoding):
             frames: uint8 ``[B, N, 3, T, H, W]``, on the host or the device.
             gradient: d loss / d feature ``[B, C, N]``.
             drawn: numbers of the drawn snippets, int64 ``[B, n]`` on the CPU.
-            chunk: snippets per video in one backward pass; None: ``step.chunk``.
+            chunk: snippets per video in one backward pass.
             prefix: what the frozen stages made of them, where that was kept.
         """
         encoder, count = self._synchronised, drawn.shape[1]
         assert encoder is not None
-        chunk = chunk or self._chunk
         rows = torch.arange(len(frames), device=gradient.device)[:, None]  # [B, 1]
         for start in range(0, count, chunk):
             index = drawn[:, start : start + chunk]  # [B, n]

@@ -133,14 +133,14 @@ class TrainingStep:
             snippet_ratio=snippets / self._config.data.length,
         )
 
-    def _encode(self, frames: Tensor, prefix: KeptPrefix | None) -> Tensor:
-        """Return features ``[B, C, N]``; only ``checkpointed`` attaches a graph to them."""
+    def _encode(self, input_: Tensor, prefix: KeptPrefix | None) -> Tensor:
+        """Return features ``[B, C, N]`` of frames; only ``checkpointed`` attaches a graph. Features are left alone."""
         if self.encoding.encoder is None:
-            return frames
+            return input_
         with announced(self._listeners, Phase.ENCODE):
             if self._config.step.strategy == "checkpointed" and self.encoding.is_trained:
-                return self.encoding.recomputable_features(frames)
-            return self.encoding.features(frames, prefix)
+                return self.encoding.recomputable_features(input_)
+            return self.encoding.features(input_, prefix)
 
     def _detect(self, features: Tensor, batch: Batch, streams: Streams) -> tuple[Losses, int, Tensor | None]:
         """Train the detector; return the loss, the number of proposals and, if wanted, d loss / d feature."""

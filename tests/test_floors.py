@@ -136,10 +136,20 @@ def private_names(sources: Sources) -> list[str]:
 
 
 def undescribed(sources: Sources) -> list[str]:
-    """Return the packages whose docstring does not say what they import."""
+    """Return the packages whose docstring does not say what they import, or names a room that they do not."""
     packages = {name for name in sources if any(other.startswith(f"{name}.") for other in sources)}
-    texts = {name: ast.get_docstring(parsed(sources[name])) or "" for name in packages}
-    return sorted(name for name, text in texts.items() if not re.search(r"\w.*[.:]\s+Imports \w", text, re.DOTALL))
+    return sorted(name for name in packages if not _is_described(name, sources))
+
+
+def _is_described(package: str, sources: Sources) -> bool:
+    said = re.search(r"\w.*[.:]\s+Imports (\w[^.]*)", ast.get_docstring(parsed(sources[package])) or "", re.DOTALL)
+    if said is None:
+        return False
+    top, _, own = package.partition(".")
+    rooms = {room for floor in FLOORS[top] for room in floor.split()} - {own.partition(".")[0]}
+    inside = [name for name in sources if name == package or name.startswith(f"{package}.")]
+    used = {path.split(".")[1] for name in inside for path in modules_imported(name, sources) if "." in path}
+    return rooms.intersection(re.findall(r"\w+", said[1])) <= used
 
 
 def test_nobody_imports_from_above_or_from_beside() -> None:

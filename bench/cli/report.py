@@ -8,6 +8,7 @@ import click
 
 from bench.cli.options import note, output_option
 from etad import __version__
+from etad.errors import ConfigError
 from etad.files import write_text
 
 
@@ -28,6 +29,8 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
     from bench.report.page.html import to_html
     from bench.report.page.markdown import to_markdown
 
+    if form is None and output is not None and output.suffix not in (".html", ".htm", ".md"):
+        raise ConfigError(f"--output {output}: write it as .html or .md, or say --format; a browser prints it as PDF")
     collected = collect(results)
     for problem in collected.problems:
         note(problem)

@@ -1,1 +1,1 @@
-"""Comparing two sets of records; judging revisions, baselines, predictions. Imports predict, published and below."""
+"""Comparing two sets of records; judging revisions, baselines, predictions. Imports predict and below."""

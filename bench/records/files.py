@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pydantic
 
+from bench.records.flat import dig
 from bench.records.record import SCHEMA_VERSION, Record, Tree
 from bench.records.sanity import check
 from etad.errors import DataError, explained
@@ -18,18 +19,27 @@ JUDGED = ("stability.", "bound", "target", "verdict")
 
 def _with_findings_and_task(tree: Tree) -> Tree:
     """Lift from schema version 2: findings are a verdict and why, one key says what a cell does, a baseline's torch."""
-    measurement = dict(tree["measurement"])
-    if "inference" in measurement:
-        measurement["task"] = "infer" if measurement.pop("inference") else "train"
-    elif "what" in measurement:
-        measurement["task"] = measurement.pop("what")
-    if tree["suite"] == "baseline":
-        measurement["torch_release"] = ".".join(tree["environment"]["torch"]["version"].split(".")[:2])
-    findings = {}
-    for name, text in tree["findings"].items():
-        verdict, _, why = text.partition(": ") if name.startswith(JUDGED) else (text, "", "")
-        findings[name] = {"verdict": verdict, "why": why}
-    return {**tree, "measurement": measurement, "findings": findings}
+    # What does not have the form of a record stays as it is: validation names it.
+    lifted, measurement, findings = dict(tree), tree.get("measurement"), tree.get("findings")
+    if isinstance(measurement, dict):
+        measurement = lifted["measurement"] = dict(measurement)
+        if "inference" in measurement:
+            measurement["task"] = "infer" if measurement.pop("inference") else "train"
+        elif "what" in measurement:
+            measurement["task"] = measurement.pop("what")
+        version = dig(tree, "environment.torch.version")
+        if tree.get("suite") == "baseline" and isinstance(version, str):
+            measurement["torch_release"] = ".".join(version.split(".")[:2])
+    if isinstance(findings, dict):
+        lifted["findings"] = {name: _with_why(name, text) for name, text in findings.items()}
+    return lifted
+
+
+def _with_why(name: str, text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    verdict, _, why = text.partition(": ") if name.startswith(JUDGED) else (text, "", "")
+    return {"verdict": verdict, "why": why}
 
 
 MIGRATIONS: dict[int, Callable[[Tree], Tree]] = {

@@ -19,3 +19,10 @@ def flat_cells(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         key: ", ".join(map(str, value)) if isinstance(value, list) else value
         for key, value in flat(prefix, tree).items()
     }
+
+
+def dig(tree: object, path: str) -> object:
+    """Return what lies at a dotted path; None where nothing does."""
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree

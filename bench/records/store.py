@@ -110,9 +110,11 @@ def load_records(path: Path) -> list[Record]:
     """Return the record in a file, or every record below a folder.
 
     Raises:
-        DataError: a file is damaged, or a cell is there twice.
+        DataError: there is no such file or folder, a file is damaged, or a cell is there twice.
         NothingToDoError: the folder holds no record.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file of results")
     return [read_record(path)] if path.is_file() else ResultStore(path).records()
 
 

@@ -74,13 +74,6 @@ def main_metric(record: Record) -> tuple[str | None, Metric | None]:
     return name, None if name is None else known[name]
 
 
-def dig(tree: object, path: str) -> object:
-    """Return what lies at a dotted path; None where nothing does."""
-    for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
-
-
 def done_flops(metrics: Metrics) -> float:
     """Return all arithmetic that was counted, and is done, of a step or of a phase."""
     values = [

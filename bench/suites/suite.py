@@ -271,7 +271,7 @@ class Accuracy:
         checks: Sequence[DataCheck] | None = None,
         annotations: Annotations | None = None,
     ) -> Iterator[Record]:
-        """See :class:`Suite`; the cells run in this process, so that Ctrl-C keeps what is done.
+        """See :class:`Suite`. The cells run in this process, whatever the runner, so that Ctrl-C keeps what is done.
 
         Args:
             cells, options, folder, runner: as there.

@@ -12,6 +12,7 @@ from bench.predict.fit import Target
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.suites.memory_predicted import MOST_WORKERS, TIMEOUT_S, CellPrediction, predict_cell, prediction_record
+from bench.suites.suite import MemoryOptions
 from bench.sweep.cells import SweepCell
 from bench.sweep.run import Done, Plan, failed
 from bench.timing_statistics import median
@@ -57,14 +58,18 @@ def estimates(
 
 
 def predicted_memory(cells: Sequence[SweepCell], target: Target | None, environment: Environment) -> list[Record]:
-    """Return the record of every cell's predicted memory; cells that differ in their seed only share a prediction."""
+    """Return the record of every cell's predicted memory; cells that differ in their seed only share a prediction.
+
+    A cell that is itself a prediction for a GPU is predicted for that one.
+    """
     first = {_experiment(cell): cell for cell in reversed(cells)}
-    calls = [(cell.cell.config, cell.cell.task, target) for cell in first.values()]
+    targets = {key: _target_of(cell, target) for key, cell in first.items()}
+    calls = [(cell.cell.config, cell.cell.task, targets[key]) for key, cell in first.items()]
     workers = min(usable_cores(), MOST_WORKERS)
     outcomes: Iterator[Outcome[CellPrediction]] = run_all(predict_cell, calls, TIMEOUT_S, workers)
     found = {}
     for (key, cell), outcome in zip(first.items(), progress(outcomes, "memory", len(calls), "cell"), strict=True):
-        found[key] = prediction_record(cell.cell, outcome, target, environment)
+        found[key] = prediction_record(cell.cell, outcome, targets[key], environment)
     return [found[_experiment(cell)] for cell in cells]
 
 
@@ -101,8 +106,14 @@ def _key(suite: str, kind: str, device: str, config: Mapping[str, object], measu
     return json.dumps([suite, kind, device, _without_seed(config), measurement], sort_keys=True)
 
 
+def _target_of(cell: SweepCell, target: Target | None) -> Target | None:
+    own = cell.options.target if isinstance(cell.options, MemoryOptions) else None
+    return own or target
+
+
 def _experiment(cell: SweepCell) -> str:
-    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.task], sort_keys=True)
+    hardware = getattr(cell.options, "hardware", None)
+    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.task, hardware], sort_keys=True)
 
 
 def _without_seed(config: Mapping[str, object]) -> dict[str, object]:

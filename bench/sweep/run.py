@@ -31,7 +31,7 @@ LOG = "log.txt"
 """In a cell's folder: what it printed, tracebacks included."""
 
 
-class Listener(Protocol):
+class CellListener(Protocol):
     """Hears of cells as they begin and end; called from one thread at a time."""
 
     def begin(self, cell: SweepCell) -> None:
@@ -88,7 +88,7 @@ def make_plan(
 
 
 def run_cells(
-    cells: Sequence[SweepCell], store: ResultStore, folder: Path, environment: Environment, listener: Listener
+    cells: Sequence[SweepCell], store: ResultStore, folder: Path, environment: Environment, listener: CellListener
 ) -> Iterator[Done]:
     """Run cells on this machine and yield each with its record, as they end; the records are written first.
 
@@ -173,7 +173,7 @@ def _run_group(
     store: ResultStore,
     folder: Path,
     environment: Environment,
-    listener: Listener,
+    listener: CellListener,
 ) -> Iterator[Done]:
     speaking = threading.Lock()
 

@@ -17,7 +17,7 @@ from bench.machine.processes import Outcome
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from bench.sweep.cells import SweepCell
-from bench.sweep.run import Done, Listener, failed, run_one
+from bench.sweep.run import CellListener, Done, failed, run_one
 from etad.errors import ConfigError, nearest
 from etad.files import yaml_value
 
@@ -56,7 +56,9 @@ class SlurmJobs:
         self._executor.update_parameters(name="etad-bench", **{f"slurm_{key}": value for key, value in given.items()})
         self._own_time = "time" in given or "timeout_min" in given
 
-    def run(self, cells: Sequence[SweepCell], store: ResultStore, folder: Path, listener: Listener) -> Iterator[Done]:
+    def run(
+        self, cells: Sequence[SweepCell], store: ResultStore, folder: Path, listener: CellListener
+    ) -> Iterator[Done]:
         """Submit the cells and yield each with its record, as they end; the records are written first.
 
         Cells with the same timeout make an array. Whoever stops iterating cancels the jobs that have not ended.

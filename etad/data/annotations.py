@@ -180,7 +180,8 @@ def _read_json(path: Path) -> Any:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not valid gzip, or cut off ({error})") from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
 def _json_object(pairs: list[tuple[str, Any]]) -> _Object:

@@ -1,1 +1,1 @@
-"""The network: encoders, cascade detector, checkpoints. Imports data, offload, config and the ground of etad."""
+"""The network: encoders, cascade detector, checkpoints. Imports data, config and the ground of etad."""

@@ -1,5 +1,6 @@
 """What the documentation promises as a whole: no broken link, nothing undocumented, a README that is short."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -113,3 +114,13 @@ def test_the_specification_has_the_sections_that_the_code_cites() -> None:
             cited |= set(re.findall(r"\d", numbers))
     assert cited
     assert cited <= sections
+
+
+def test_every_name_of_the_python_reference_exists() -> None:
+    text = (PROJECT / "docs" / "reference" / "python.md").read_text("utf-8")
+    blocks = re.findall(r"^::: ([\w.]+)\n(?: +options:\n +members: \[([^\]]*)\])?", text, re.MULTILINE)
+    assert blocks
+    for module, members in blocks:
+        found = importlib.import_module(module)
+        missing = [name for name in re.findall(r"\w+", members) if not hasattr(found, name)]
+        assert not missing, f"{module} has no {missing}"

@@ -3,11 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from bench.records.flat import dig
 from bench.records.record import Record
 from bench.report.page.collect import Entry, telling_names, title
 from bench.report.page.document import Block, Column, Note, Section, Table, Value
 from bench.report.page.parts import bytes_column, kind_column
-from bench.report.reading import dig, experiment, main_metric
+from bench.report.reading import experiment, main_metric
 from bench.units import format_metric
 
 STATUSES = {

@@ -44,11 +44,11 @@ class Display:
         self._live.stop()
 
     def begin(self, cell: SweepCell) -> None:
-        """See bench.sweep.run.Listener."""
+        """See bench.sweep.run.CellListener."""
         self._running[cell.cell_id] = (cell, time.monotonic())
 
     def end(self, cell: SweepCell, record: Record) -> None:
-        """See bench.sweep.run.Listener."""
+        """See bench.sweep.run.CellListener."""
         self._running.pop(cell.cell_id, None)
         self._statuses[record.status] += 1
         colour = "green" if record.succeeded else "yellow" if record.status in ("oom", "skipped") else "red"

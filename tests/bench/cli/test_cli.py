@@ -157,6 +157,9 @@ def test_config_prints_the_resolved_yaml() -> None:
         (["infer"], 2, "Give either --run"),
         (["evaluate", "--run", "RUN", "--set", "data.test_subsets=[nothing]"], 5, "nothing"),
         (["evaluate", "--predictions", "ABSENT", "-c", "CONFIG"], 2, "absent.json"),
+        (["compare", "ABSENT", "EMPTY"], 2, "absent.json: no such folder or file of results"),
+        (["compare", "EMPTY", "ABSENT"], 4, "nothing to compare with"),
+        (["report", "EMPTY", "-o", "page.pdf"], 2, "write it as .html or .md"),
         (["unknown"], 2, "No such command"),
     ],
 )

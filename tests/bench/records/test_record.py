@@ -243,6 +243,28 @@ def test_findings_of_version_2_become_a_verdict_and_why(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"measurement": None},
+        {"measurement": [1]},
+        {"findings": ["a"]},
+        {"findings": {"bound": 3}},
+        {"findings": None},
+        {"suite": 4},
+        {"suite": "baseline", "environment": None, "measurement": {"inference": True}},
+    ],
+)
+def test_a_damaged_record_of_version_2_is_named_in_one_line(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = tmp_path / "old.json"
+    write_record(path, make_record())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 2, "cell_id": ""} | damage))
+    with pytest.raises(DataError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_json_schema_describes_the_file() -> None:
     schema = json_schema()
     assert set(schema["required"]) >= {"status", "kind", "suite", "config", "measurement", "environment"}

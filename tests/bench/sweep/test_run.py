@@ -25,7 +25,7 @@ from bench.records.record import Metric, Record
 from bench.records.store import ResultStore
 from bench.report.terminal.sweep_progress import Display
 from bench.sweep.cells import SweepCell, sweep_cells
-from bench.sweep.estimate import estimates, skipped
+from bench.sweep.estimate import estimates, predicted_memory, skipped
 from bench.sweep.file import load_sweep
 from bench.sweep.run import check_data, check_writable, make_plan, run_cells, run_one
 from bench.sweep.slurm import SlurmJobs
@@ -398,6 +398,18 @@ def test_slurm_settings_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="--launcher slurm: "):
         SlurmJobs(tmp_path)
+
+
+def test_a_cell_that_is_a_prediction_itself_is_expected_for_its_own_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _predict_here(monkeypatch)
+    path = tmp_path / "some.yaml"
+    path.write_text(
+        "{config: quickstart, parts: {a: {suite: memory, grid: {hardware: [h100_sxm_80g, rtx_3060_laptop_6g]}}}}"
+    )
+    found = predicted_memory(sweep_cells(load_sweep(path), ENVIRONMENT), Target.of_size(2**30), ENVIRONMENT)
+    assert [record.measurement["hardware"] for record in found] == ["h100_sxm_80g", "rtx_3060_laptop_6g"]
 
 
 def _predict_here(monkeypatch: pytest.MonkeyPatch) -> None:
