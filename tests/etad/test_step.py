@@ -1,6 +1,7 @@
 """The training step: what each strategy promises about its gradient, its phases and its draws."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,7 +229,10 @@ def first_rows(batch: Batch, rows: Sequence[int]) -> Batch:
     )
 
 
-def _one_of_two(rank: int, folder: str, strategy: str) -> None:
+DISTRIBUTED = ("sequential", "joint", "checkpointed", "frozen")
+
+
+def _one_of_two(rank: int, folder: str) -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(1)
@@ -236,23 +240,31 @@ def _one_of_two(rank: int, folder: str, strategy: str) -> None:
     from etad.distributed import World
 
     world = World(rank, 2, torch.device("cpu"))
-    config = tiny(strategy=strategy, snippet_ratio=0.5)
-    torch.manual_seed(0)
-    model = Etad(config, classes=2).train()
-    listener = RecordGradients(model)
-    step = TrainingStep(
-        model, torch.optim.SGD(model.parameters(), lr=0.0), config, [listener], world=2, total=world.total
-    )
-    half = first_rows(batch_of(config), [rank])
-    step(half, streams_of(half))
-    if rank == 0:
-        torch.save(listener.gradients, f"{folder}/gradients.pt")
+    for strategy in DISTRIBUTED:
+        config = tiny(strategy=strategy, snippet_ratio=0.5)
+        torch.manual_seed(0)
+        model = Etad(config, classes=2).train()
+        listener = RecordGradients(model)
+        step = TrainingStep(
+            model, torch.optim.SGD(model.parameters(), lr=0.0), config, [listener], world=2, total=world.total
+        )
+        half = first_rows(batch_of(config), [rank])
+        step(half, streams_of(half))
+        if rank == 0:
+            torch.save(listener.gradients, f"{folder}/{strategy}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("strategy", ["sequential", "joint", "checkpointed", "frozen"])
-def test_two_processes_give_the_gradient_of_one(strategy: str, tmp_path: Any) -> None:
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path), strategy), nprocs=2)
-    two = torch.load(tmp_path / "gradients.pt", weights_only=True)
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gradients by strategy; two processes take the steps of all, as starting them takes most of the time."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("strategy", DISTRIBUTED)
+def test_two_processes_give_the_gradient_of_one(strategy: str, of_two_processes: Path) -> None:
+    two = torch.load(of_two_processes / f"{strategy}.pt", weights_only=True)
     one, _ = take_step(tiny(strategy=strategy, snippet_ratio=0.5))
     assert_same(two, one.gradients)

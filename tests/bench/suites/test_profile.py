@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 
 from bench.cli import main
 from bench.measure.profiling import MARK, STEP, kernel_idle, phase_times, step_windows
 from bench.measure.ranges import PhaseRanges
 from etad.phases import Phase
+from tests.bench.small_traces import small
 
 
 def event(category: str, name: str, ts: float, dur: float) -> dict[str, Any]:
@@ -63,8 +65,9 @@ def test_phases_are_nvtx_ranges_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_command(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.json.gz"
-    arguments = ["profile", "--steps", "1", "--batch", "1", "--snippets", "8", "--trace", str(trace)]
+    trace, config = tmp_path / "trace.json.gz", tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump(small(snippets=8).resolved()))
+    arguments = ["profile", "-c", str(config), "--steps", "1", "--trace", str(trace)]
     result = CliRunner().invoke(main, [*arguments, "--format", "json"])
     assert result.exit_code == 0, result.stderr
     (record,) = json.loads(result.stdout)
