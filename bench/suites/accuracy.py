@@ -57,11 +57,20 @@ class Entry:
         given = self.checkpoint or self.predictions
         if given is not None and config.data.folds and config.data.fold is None:
             raise ConfigError(f"{given}: is of one fold, but {config.name} has {len(config.data.folds)}: set data.fold")
+        self._check_file()
+
+    def _check_file(self) -> None:
+        given = self.checkpoint or self.predictions
         if given is not None and not given.is_file():
             raise DataError(f"{given}: no such file")
 
     def measurement(self) -> dict[str, str]:
-        """Return what tells the record's cell apart from one that was trained: the file's name and content."""
+        """Return what tells the record's cell apart from one that was trained: the file's name and content.
+
+        Raises:
+            DataError: the file is not there.
+        """
+        self._check_file()
         named = {"checkpoint": self.checkpoint, "predictions": self.predictions}
         return {
             key: value

@@ -112,6 +112,12 @@ class AccuracyOptions(SuiteOptions):
     predictions: Path | None = None
     """Submission JSON: score only."""
 
+    @model_validator(mode="after")
+    def _begins_at_one_place(self) -> Self:
+        if self.from_checkpoint is not None and self.predictions is not None:
+            raise ValueError("predictions: do not go with from_checkpoint; give one of them")
+        return self
+
     @property
     def entry(self) -> Entry:
         """Where the experiment begins."""
@@ -259,8 +265,10 @@ class Accuracy:
         return ["--device", options.device, *begun]
 
     def check(self, config: Config, options: AccuracyOptions) -> None:
-        """See :class:`Suite`."""
-        _check_data(config)
+        """See :class:`Suite`. Predictions that are there need no features or videos."""
+        options.entry.check(config)
+        if options.predictions is None:
+            _check_data(config)
 
     def run(
         self,

@@ -112,7 +112,7 @@ def _target_of(cell: SweepCell, target: Target | None) -> Target | None:
 
 
 def _experiment(cell: SweepCell) -> str:
-    hardware = getattr(cell.options, "hardware", None)
+    hardware = cell.options.hardware if isinstance(cell.options, MemoryOptions) else None
     return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.task, hardware], sort_keys=True)
 
 

@@ -15,6 +15,7 @@ from bench.report.terminal.tables import (
     format_records,
     format_value,
     grid,
+    heading,
     metric_column,
     warnings_and_failures,
 )
@@ -74,10 +75,7 @@ def _notes(records: Sequence[Record], slopes: bool) -> Iterator[str]:
 
 def _report(record: Record) -> Iterator[str]:
     """Yield the lines of one cell's report."""
-    yield describe(record)
-    yield from (f"note: {warning}" for warning in record.warnings)
-    if record.failure is not None:
-        yield f"{record.status}: {record.failure.message}"
+    yield from heading(record, describe(record))
     if not record.metrics:
         return
     yield ""

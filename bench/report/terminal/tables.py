@@ -84,6 +84,14 @@ def format_records(
     return grid([header, *rows], form, [*notes, *reasons])
 
 
+def heading(record: Record, title: str) -> Iterator[str]:
+    """Yield how the report of one cell begins: what it is, what it warns of, and why it has no result."""
+    yield title
+    yield from (f"note: {warning}" for warning in record.warnings)
+    if record.failure is not None:
+        yield f"{record.status}: {record.failure.message}"
+
+
 def warnings_and_failures(records: Sequence[Record]) -> Iterator[str]:
     """Yield what records warn of and why some have no result, each line once."""
     yield from dict.fromkeys(warning for record in records for warning in record.warnings)

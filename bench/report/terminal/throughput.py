@@ -13,6 +13,7 @@ from bench.report.terminal.tables import (
     Value,
     format_records,
     grid,
+    heading,
     metric_column,
     warnings_and_failures,
 )
@@ -64,10 +65,7 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
 
 def _report(record: Record) -> Iterator[str]:
     """Yield the lines of one cell's report."""
-    yield _title(record)
-    yield from (f"note: {warning}" for warning in record.warnings)
-    if record.failure is not None:
-        yield f"{record.status}: {record.failure.message}"
+    yield from heading(record, _title(record))
     if not record.metrics:
         return
     yield ""

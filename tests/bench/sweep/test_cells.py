@@ -16,7 +16,7 @@ from bench.predict.step_costs import Counts
 from bench.suites.suite import SUITES
 from bench.sweep.cells import SweepCell, shard, sweep_cells
 from bench.sweep.file import find_sweep, load_sweep
-from etad.errors import ConfigError, NothingToDoError
+from etad.errors import ConfigError, NothingToDoError, UserError
 from etad.resources import resource_folder
 from tests.bench.small_traces import small, traced
 from tests.etad.small_runs import write_small_set
@@ -231,6 +231,35 @@ def test_a_suite_answers_what_was_asked(
     assert (record.cell_id, record.device, record.kind) == (cell.cell_id, cell.asked.device, cell.asked.kind)
     assert record.succeeded
     assert record.command == cell.cell.command
+
+
+def test_predictions_are_scored_in_a_sweep_without_the_features(
+    config: Path, tmp_path: Path, environment: Environment
+) -> None:
+    (tmp_path / "found.json").write_text('{"results": {}}')
+    text = (
+        f"{{config: {config}, parts: {{a: {{suite: accuracy, options: {{predictions: {tmp_path / 'found.json'}}}}}}}}}"
+    )
+    (cell,) = cells_of(tmp_path, text, environment, "data.folder=nowhere")
+    SUITES["accuracy"].check(cell.cell.config, cell.options)
+    assert cell.asked.measurement["predictions"] == "found.json"
+    assert f"--predictions {tmp_path / 'found.json'}" in cell.cell.command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{predictions: nowhere.json}", "nowhere.json: no such file"),
+        ("{from_checkpoint: nowhere.pt}", "nowhere.pt: no such file"),
+        ("{predictions: a.json, from_checkpoint: b.pt}", "give one of them"),
+    ],
+)
+def test_a_sweep_that_begins_where_nothing_is_is_refused(
+    options: str, message: str, tmp_path: Path, environment: Environment
+) -> None:
+    text = f"{{config: quickstart, parts: {{a: {{suite: accuracy, options: {options}}}}}}}"
+    with pytest.raises(UserError, match=message):
+        cells_of(tmp_path, text, environment)
 
 
 def test_a_gpu_is_asked_and_answered_for(
