@@ -78,6 +78,8 @@ class DataConfig(Section):
     """Which of ``folds`` to test on, from 1. None: all of them in turn, if there are any."""
     blocked: tuple[str, ...] | Path = ()
     """Ids that training and evaluation leave out: a list, or a JSON file that holds one."""
+    ignored_classes: tuple[str, ...] = ()
+    """Labels whose actions neither training nor evaluation sees, e.g. THUMOS-14's [Ambiguous]."""
     min_action_fraction: Ratio = 0.01
     """A training video needs one action longer than this part of it."""
 
@@ -312,9 +314,11 @@ class EvaluateConfig(Section):
     """mAP protocol."""
 
     tiou: tuple[Ratio, ...] = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-    """tIoU thresholds; the average mAP is the mean over them."""
+    """tIoU thresholds; the average mAP is the mean over them. 0.9 is taken as ActivityNet's evaluator has it,
+    0.8999999999999999."""
     remove_duplicates: bool = False
-    """Count identical (segment, label) annotations of a video once."""
+    """Leave out true actions as OpenTAD does: repetitions of one label within a millisecond, and actions without
+    length."""
 
 
 class Config(Section):

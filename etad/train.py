@@ -5,6 +5,7 @@ again in the same folder, a run goes on from its checkpoint and ends with the sa
 machine, as one that was never interrupted.
 """
 
+import contextlib
 import csv
 import io
 import math
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from etad.config import Config, TrainConfig
+from etad.config import Config, TrainConfig, parse_config
 from etad.data.batch import Batch, ahead
 from etad.data.dataset import VideoDataset, epoch_batches, load
 from etad.distributed import World
@@ -257,6 +258,9 @@ class _Run:
         if "config" not in content or "random_state" not in content:
             raise DataError(f"{path}: not a checkpoint of etad-bench train, so this run cannot go on from it")
         ours, theirs = self.config.resolved(), content["config"]
+        with contextlib.suppress(ConfigError):
+            # A setting that came after the checkpoint was written gets the default, which is what ran then.
+            theirs = parse_config(theirs, path.name).resolved()
         changed = [
             f"{section}.{key}" if isinstance(ours[section], dict) else section
             for section in ours

@@ -6,9 +6,10 @@ One JSON form covers ActivityNet, HACS Segments, THUMOS-14 as ActionFormer distr
                        "annotations": [{"segment": [start, end], "label": ...}]}}}
 
 Further keys are ignored. Published files are dirty, and published scores were computed on them as they are. So an
-action that merely lies badly (past the end of its video, of no length) is kept, because evaluation must count it;
-training uses ``Video.clipped_actions``. An entry that makes no sense at all is left out. Both are told in
-``Annotations.problems``.
+action that merely lies badly (past the end of its video, of no length, ends before it starts) is kept, because
+evaluation must count it; training uses ``Video.clipped_actions``. Evaluation does not look at durations either: a video
+without one is scored, and only training and inference do without it. An entry that makes no sense at all is left out.
+All this is told in ``Annotations.problems``.
 """
 
 import gzip
@@ -16,18 +17,24 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from etad.config import DataConfig
-from etad.errors import DataError, NothingToDoError
+from etad.errors import DataError, NothingToDoError, nearest
+
+AMBIGUOUS = "Ambiguous"
+"""What THUMOS-14 calls stretches that count neither for nor against a detector; its 20 classes are the others."""
+
+LEAST_UNLIKELY_LABEL = 10**9
+"""A whole number from here on is no label, and too long a one cannot even be printed."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """One labelled stretch of a video, in seconds from its beginning."""
+    """One labelled stretch of a video, in seconds from its beginning; some files have ends before starts."""
 
     start_s: float
     end_s: float
@@ -36,7 +43,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Video:
-    """One video of an annotation file. ``fps`` is None where the file does not give it."""
+    """One video of an annotation file. ``fps`` is None where the file does not give it, and ``duration_s`` is 0."""
 
     id: str
     subset: str
@@ -55,7 +62,7 @@ class Video:
     def longest_fraction(self) -> float:
         """Return the length of the longest clipped action as a part of the video, 0 where there is none."""
         lengths = (action.end_s - action.start_s for action in self.clipped_actions())
-        return max(lengths, default=0.0) / self.duration_s
+        return max(lengths, default=0.0) / self.duration_s if self.duration_s else 0.0
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,13 @@ class Annotations:
         return kept
 
 
-def load_annotations(path: Path, classes: Collection[str] | None = None) -> Annotations:
+def load_annotations(path: Path, classes: Collection[str] | None = None, ignored: Collection[str] = ()) -> Annotations:
     """Read an annotation file, plain or gzipped (``.gz``).
 
     Args:
         path: the file.
         classes: the labels to accept; an action of any other is left out. None: all.
+        ignored: the labels whose actions are left out (``data.ignored_classes``).
 
     Raises:
         DataError: the file cannot be read, is not JSON or is cut off, or holds no usable video.
@@ -117,14 +125,20 @@ def load_annotations(path: Path, classes: Collection[str] | None = None) -> Anno
     database = document.get("database") if isinstance(document, dict) else None
     if not isinstance(database, _Object):
         raise DataError(f'{path}: no "database" of videos; expected the ActivityNet form (id, subset, duration, ...)')
-    faults = _Faults()
+    faults = _Faults(frozenset(ignored))
     for video_id in database.repeated:
         faults.add("videos are listed more than once", video_id, "the last entry counts")
     parsed = (_video(video_id, entry, classes, faults) for video_id, entry in database.items())
     videos = tuple(video for video in parsed if video is not None)
     if not videos:
         raise DataError("; ".join([f"{path}: no usable video", *faults.lines()]))
-    return Annotations(path, videos, _labels(videos), faults.lines())
+    lines = [*faults.lines(), *_unused(path, ignored, {*_labels(videos), *faults.ignored_found})]
+    if AMBIGUOUS in (labels := _labels(videos)):
+        lines.append(
+            f"{path}: {AMBIGUOUS} counts as a class; where it marks what nobody can tell, as in THUMOS-14, "
+            f"set data.ignored_classes=[{AMBIGUOUS}]"
+        )
+    return Annotations(path, videos, labels, tuple(lines))
 
 
 def annotations_of(data: DataConfig) -> Annotations:
@@ -133,7 +147,8 @@ def annotations_of(data: DataConfig) -> Annotations:
     Raises:
         DataError: as :func:`load_annotations` and :func:`load_blocked`.
     """
-    return replace(load_annotations(data.path(data.annotations)), blocked=load_blocked(data))
+    annotations = load_annotations(data.path(data.annotations), ignored=data.ignored_classes)
+    return replace(annotations, blocked=load_blocked(data))
 
 
 def load_blocked(data: DataConfig) -> frozenset[str]:
@@ -158,10 +173,12 @@ class _Object(dict[str, Any]):
 
 
 class _Faults:
-    """Counts faults by kind, so that a thousand alike make one line."""
+    """Counts faults by kind, so that a thousand alike make one line; and knows the labels to leave out."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: frozenset[str]) -> None:
         self._found: dict[tuple[str, str], list[str]] = {}
+        self.ignored = ignored
+        self.ignored_found: set[str] = set()
 
     def add(self, what: str, video_id: str, done: str) -> None:
         self._found.setdefault((what, done), []).append(video_id)
@@ -200,12 +217,13 @@ def _video(video_id: str, entry: Any, classes: Collection[str] | None, faults: _
     if not isinstance(subset, str):
         faults.add("videos have no subset", video_id, left_out)
         return None
+    # The published evaluator looks at segments only, so these count there.
     if duration_s is None:
-        faults.add("videos have no duration, or one that is not a number", video_id, left_out)
-        return None
-    if duration_s <= 0:
-        faults.add("videos have a duration of zero or less", video_id, left_out)
-        return None
+        faults.add("videos have no duration, or one that is not a number", video_id, "scored, but left out elsewhere")
+        duration_s = 0.0
+    elif duration_s <= 0:
+        faults.add("videos have a duration of zero or less", video_id, "scored, but left out elsewhere")
+        duration_s = 0.0
     fps = _number(entry.get("fps"))
     if "fps" in entry and (fps is None or fps <= 0):
         faults.add("videos have an unusable fps", video_id, "taken as not given")
@@ -223,9 +241,13 @@ def _action(
 ) -> Action | None:
     left_out, untrained = "left out", "kept for evaluation, not trained on"
     clipped = "kept for evaluation, clipped to the video for training"
-    segment, label = (item.get("segment"), item.get("label")) if isinstance(item, dict) else (None, None)
-    if not isinstance(label, str):
+    segment, label = (item.get("segment"), _label(item.get("label"))) if isinstance(item, dict) else (None, None)
+    if label is None:
         faults.add("actions have no label", video_id, left_out)
+        return None
+    if label in faults.ignored:
+        faults.ignored_found.add(label)
+        faults.add(f"actions are of the class {label!r}", video_id, "left out, as data.ignored_classes says")
         return None
     if classes is not None and label not in classes:
         faults.add("actions have a label that is not among the classes", video_id, left_out)
@@ -236,17 +258,32 @@ def _action(
         return None
     start_s, end_s = numbers[0], numbers[1]
     if end_s < start_s:
-        faults.add("actions end before they start", video_id, left_out)
-        return None
+        # As published: it counts, and overlaps with nothing.
+        faults.add("actions end before they start", video_id, "kept for evaluation, which misses them; not trained on")
+        return Action(start_s, end_s, label)
     if start_s < 0:
         faults.add("actions start before their video", video_id, clipped)
-    if start_s >= duration_s:
+    if duration_s and start_s >= duration_s:
         faults.add("actions start after the end of their video", video_id, untrained)
-    elif end_s > duration_s:
+    elif duration_s and end_s > duration_s:
         faults.add("actions end after the end of their video", video_id, clipped)
     if end_s == start_s:
         faults.add("actions have no length", video_id, untrained)
     return Action(start_s, end_s, label)
+
+
+def _label(value: Any) -> str | None:
+    """Return a label, which some files write as a whole number; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:d}" if abs(value) < LEAST_UNLIKELY_LABEL else None
+    return value if isinstance(value, str) else None
+
+
+def _unused(path: Path, ignored: Collection[str], labels: Collection[str]) -> Iterator[str]:
+    for name in ignored:
+        if name not in labels:
+            hint = nearest(name, labels)
+            yield f"{path}: data.ignored_classes names {name!r}, which is no class of it{f'; {hint}' if hint else ''}"
 
 
 def _number(value: Any) -> float | None:

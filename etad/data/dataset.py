@@ -42,7 +42,8 @@ class VideoDataset(Dataset[Sample]):
     Attributes:
         classes: the labels of the training and test subsets together, sorted; class numbers index it.
         selected: the videos asked for: right subset, not blocked. Evaluation counts the actions of all of them.
-        videos: those that the samples come from: with a file and, in training, with an action that is long enough.
+        videos: those that the samples come from: with a duration, a file and, in training, an action that is long
+            enough.
         paths: the file of each of them, by id; empty where the input is features.
         missing: ids that were left out because they have no file.
         problems: what else is wrong or was left out, one line each.
@@ -73,7 +74,9 @@ class VideoDataset(Dataset[Sample]):
         self.classes: tuple[str, ...] = annotations.classes_of({*data.train_selection, *data.test_selection})
         self.problems: list[str] = list(annotations.problems)
         self.selected: list[Video] = annotations.select(subsets, annotations.blocked)
-        wanted = self._long_enough(self.selected) if training else self.selected
+        # Nothing can be placed in time without a duration; evaluation counts such videos all the same.
+        timed = [video for video in self.selected if video.duration_s]
+        wanted = self._long_enough(timed) if training else timed
         self.paths: dict[str, Path] = {} if self._store is not None else self._find_files(wanted)
         self.missing: list[str] = self._without_file([video.id for video in wanted])
         absent = set(self.missing)

@@ -202,7 +202,8 @@ def write_features(config: Config, annotations: Path, blocked: Path | None, spec
     source = load_annotations(annotations)
     subsets = dict.fromkeys(data.folds or (*data.train_subsets, *data.test_subsets))
     classes = source.classes_of(subsets)
-    videos = [video for subset in subsets for video in _spread(source.select([subset]), spec.videos)]
+    listed = {subset: [video for video in source.select([subset]) if video.duration_s] for subset in subsets}
+    videos = [video for of_subset in listed.values() for video in _spread(of_subset, spec.videos)]
 
     made_by = _settings(spec, data, annotations)
     _check_target(data.root, made_by)

@@ -20,7 +20,7 @@ class Detections:
 
     Attributes:
         segments_s: start and end, seconds, float64 ``[n, 2]``. The published clipping to the video can leave an end
-            before its start; such a segment matches nothing.
+            before its start; such a segment overlaps with nothing.
         scores: float64 ``[n]``.
         labels: class numbers, int64 ``[n]``.
     """

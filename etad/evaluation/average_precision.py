@@ -6,8 +6,15 @@ area under the interpolated precision-recall curve; mAP averages over the classe
 
 Proposals: AR@AN, the share of true actions found by the best AN segments a video on average, whatever their class.
 
-Two habits of the published evaluator are kept because they change numbers: among equal scores (and equal tIoU) the
-later one comes first, and a tIoU of 0/0, which two segments of no length give, counts as a match.
+Habits of the published evaluator (activitynet/ActivityNet, Evaluation/eval_detection.py, commit 82304fa) are kept
+because they change numbers:
+
+- its ninth threshold is numpy's linspace(0.5, 0.95, 10)[8], which is 0.8999999999999999;
+- among equal scores, and equal tIoU, the later one comes first. It turns an unstable sort round, whose order of equals
+  depends on the processor; here it is the order of the file, turned round, always;
+- a tIoU of 0/0 counts as a match: that of two segments of no length, or of one that ends before it starts with one of
+  its length. Any other segment that ends before it starts overlaps with nothing: a true one is missed, a detected one
+  is a false positive.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,12 +25,16 @@ import numpy as np
 
 from etad.detections.detections import BoolArray, Detections, FloatArray, IntArray
 from etad.errors import NothingToDoError
+from etad.evaluation.duplicates import without_duplicates
 
 GroundTruth = Mapping[str, tuple[FloatArray, IntArray]]
 """Video id -> true segments in seconds ``[G, 2]`` and their class numbers ``[G]``."""
 
-ACTIVITYNET_TIOU = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-"""Thresholds of the ActivityNet protocol; recall is averaged over them whatever thresholds mAP uses."""
+ACTIVITYNET_TIOU = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.8999999999999999, 0.95)
+"""Thresholds of the ActivityNet protocol, to the bit; recall is averaged over them whatever thresholds mAP uses."""
+
+SAME_THRESHOLD = 1e-12
+"""A threshold this near to one of the protocol's is meant to be that one: 0.9 is 0.8999999999999999."""
 
 MAX_PROPOSALS = 100
 """AR@AN is taken at AN = 1 .. this, segments a video on average."""
@@ -36,7 +47,7 @@ class Counts:
     Attributes:
         videos: annotated videos, without the blocked ones.
         instances: their true actions, after duplicates were removed.
-        duplicates_removed: true actions left out because an identical one is there.
+        duplicates_removed: true actions that ``remove_duplicates`` left out.
         classes: classes with true actions: those that mAP averages over.
         detections: detections that count; ``unknown_video`` and ``unknown_class`` are parts of it.
         videos_without_detections: annotated videos for which there is none.
@@ -150,10 +161,12 @@ def evaluate(
         ground_truth: the annotated videos of the subset; one without actions is allowed, its detections are wrong ones.
         predictions: video id -> detections. A video that is missing has none.
         classes: names of the class numbers.
-        tiou: thresholds for mAP.
+        tiou: thresholds for mAP; see :func:`exact_thresholds`.
         blocked: ids left out of both sides.
-        remove_duplicates: count identical true actions (video, segment and label) once. The published evaluation counts
-            them all, so that one detection finds only one of them.
+        remove_duplicates: leave out true actions as OpenTAD does (opentad/evaluations/builder.py, commit 3dd7b03): of
+            those of one video and label whose ends are within a millisecond of each other, all but the first; and
+            those that do not end after they start. ActivityNet's evaluator counts them all, so that one detection
+            finds only one of them.
         name: what errors call ``ground_truth``, e.g. "subset validation".
 
     Raises:
@@ -162,7 +175,7 @@ def evaluate(
     truth = flatten_ground_truth(ground_truth, blocked, remove_duplicates, name)
     counted = {video_id: found for video_id, found in predictions.items() if video_id not in blocked}
     detections = flatten_predictions(truth, counted)
-    thresholds = np.sort(np.asarray(tiou, dtype=np.float64))
+    thresholds = exact_thresholds(tiou)
     ap = _average_precision(truth, detections, thresholds, len(classes))
     has_actions = np.bincount(truth.labels, minlength=len(classes)) > 0
     mean_ap = ap[:, has_actions].mean(axis=1)
@@ -202,10 +215,21 @@ def mean_average_precision(
         NothingToDoError: there is no true action to find.
     """
     truth = flatten_ground_truth(ground_truth, (), remove_duplicates=False, name="the ground truth")
-    thresholds = np.sort(np.asarray(tiou, dtype=np.float64))
+    thresholds = exact_thresholds(tiou)
     ap = _average_precision(truth, flatten_predictions(truth, predictions), thresholds, len(classes))
     mean: FloatArray = np.nanmean(ap, axis=1)
     return mean
+
+
+def exact_thresholds(tiou: Sequence[float]) -> FloatArray:
+    """Return thresholds in ascending order, those of ``ACTIVITYNET_TIOU`` to the bit, ``[thresholds]``.
+
+    So mAP at 0.9 is the same number whichever other thresholds are asked for.
+    """
+    asked = np.sort(np.asarray(tiou, dtype=np.float64))
+    published = np.array(ACTIVITYNET_TIOU)
+    nearest = published[np.abs(asked[:, None] - published).argmin(axis=1)]
+    return np.where(np.abs(asked - nearest) <= SAME_THRESHOLD, nearest, asked)
 
 
 def format_table(evaluation: Evaluation) -> str:
@@ -244,16 +268,17 @@ def flatten_ground_truth(
     video = np.repeat(np.arange(len(ids)), lengths)
     segments_s = np.concatenate([np.asarray(segments, dtype=np.float64).reshape(-1, 2) for segments, _ in entries])
     labels = np.concatenate([np.asarray(labels, dtype=np.int64) for _, labels in entries])
-    first = np.arange(len(labels))
+    kept = np.arange(len(labels))
     if remove_duplicates:
-        keys = np.column_stack([video, labels, segments_s])
-        first = np.sort(np.unique(keys, axis=0, return_index=True)[1])
+        kept = without_duplicates(video, labels, segments_s)
+        if not len(kept):
+            raise NothingToDoError(f"{name}: has no annotated action that ends after it starts")
     return FlatGroundTruth(
         ids=ids,
-        video=video[first],
-        segments_s=segments_s[first],
-        labels=labels[first],
-        duplicates_removed=len(labels) - len(first),
+        video=video[kept],
+        segments_s=segments_s[kept],
+        labels=labels[kept],
+        duplicates_removed=len(labels) - len(kept),
         blocked_videos=blocked_videos,
     )
 

@@ -83,11 +83,19 @@ class Submission:
         listed = annotations.select(data.test_selection)
         counted = {video.id for video in annotations.select(data.test_selection, annotations.blocked)}
         truth: GroundTruth = ground_truth(listed, classes)
-        if config.postprocess.classes == "agnostic":
+        agnostic = config.postprocess.classes == "agnostic"
+        if agnostic:
             classes = AGNOSTIC_CLASSES
             truth = {video_id: (segments, np.zeros_like(labels)) for video_id, (segments, labels) in truth.items()}
         tree = load_submission(path)
-        detections, problems = parse_submission(tree, path, classes)
+        detections, problems = parse_submission(
+            tree,
+            path,
+            classes,
+            agnostic=agnostic,
+            video_ids={video.id for video in annotations.videos},
+            ignored=data.ignored_classes,
+        )
         external = tree.get("external_data")
         # The list may spell an id with "v_", and the annotations without.
         spelled = annotations.blocked | {video.id for video in listed if video.id not in counted}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etad.config import DataConfig
-from etad.data.annotations import Action, Annotations, Video, load_annotations, load_blocked
+from etad.data.annotations import Action, Annotations, Video, annotations_of, load_annotations, load_blocked
 from etad.data.dataset import ground_truth
 from etad.errors import DataError, NothingToDoError
 from tests.paths import SHARED
@@ -49,7 +49,6 @@ def test_numbers_written_as_strings_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("segment", "problem"),
     [
-        ([5, 4], "1 actions end before they start (first: bad): left out"),
         ([5, float("nan")], "1 actions have no segment of two numbers (first: bad): left out"),
         ([float("-inf"), 5], "1 actions have no segment of two numbers (first: bad): left out"),
         ([5], "1 actions have no segment of two numbers (first: bad): left out"),
@@ -71,6 +70,7 @@ def test_a_senseless_action_is_left_out(tmp_path: Path, segment: Any, problem: s
         ([90, 101], "end after the end of their video", [(90, 100)]),
         ([100, 101], "start after the end of their video", []),
         ([7, 7], "have no length", []),
+        ([9, 3], "end before they start", []),
     ],
 )
 def test_a_badly_lying_action_is_kept_and_clipped_for_training(
@@ -87,13 +87,6 @@ def test_a_badly_lying_action_is_kept_and_clipped_for_training(
 @pytest.mark.parametrize(
     ("bad", "fault"),
     [
-        ({"subset": "training", "annotations": []}, "have no duration, or one that is not a number"),
-        (entry(duration=None), "have no duration, or one that is not a number"),
-        (entry(duration=float("nan")), "have no duration, or one that is not a number"),
-        (entry(duration="long"), "have no duration, or one that is not a number"),
-        (entry(duration=10**400), "have no duration, or one that is not a number"),
-        (entry(duration=0), "have a duration of zero or less"),
-        (entry(duration=-3.0), "have a duration of zero or less"),
         ({"duration": 10, "annotations": []}, "have no subset"),
         (["training", 10], "are not JSON objects"),
     ],
@@ -102,6 +95,30 @@ def test_a_senseless_video_is_left_out(tmp_path: Path, bad: Any, fault: str) -> 
     found = load(tmp_path, {"bad": bad, "good": entry()})
     assert [video.id for video in found.videos] == ["good"]
     assert found.problems == (f"1 videos {fault} (first: bad): left out",)
+
+
+@pytest.mark.parametrize(
+    ("duration", "fault"),
+    [
+        ({}, "have no duration, or one that is not a number"),
+        ({"duration": None}, "have no duration, or one that is not a number"),
+        ({"duration": float("nan")}, "have no duration, or one that is not a number"),
+        ({"duration": "long"}, "have no duration, or one that is not a number"),
+        ({"duration": 10**400}, "have no duration, or one that is not a number"),
+        ({"duration": 0}, "have a duration of zero or less"),
+        ({"duration": -3.0}, "have a duration of zero or less"),
+    ],
+)
+def test_a_video_without_a_duration_is_scored_and_not_trained_on(
+    tmp_path: Path, duration: dict[str, Any], fault: str
+) -> None:
+    bad = {"subset": "training", "annotations": [{"segment": [1, 9], "label": "run"}]} | duration
+    found = load(tmp_path, {"bad": bad})
+    assert found.problems == (f"1 videos {fault} (first: bad): scored, but left out elsewhere",)
+    (video,) = found.videos
+    assert video == Video("bad", "training", 0.0, None, (Action(1, 9, "run"),))
+    assert video.clipped_actions() == ()
+    assert video.longest_fraction() == 0
 
 
 def test_lesser_faults_of_a_video_are_told(tmp_path: Path) -> None:
@@ -114,12 +131,44 @@ def test_lesser_faults_of_a_video_are_told(tmp_path: Path) -> None:
 
 
 def test_labels(tmp_path: Path) -> None:
-    nameless = entry(annotations=[{"segment": [1, 2]}, {"segment": [1, 2], "label": 7}, "run"])
+    nameless = entry(annotations=[{"segment": [1, 2]}, {"segment": [1, 2], "label": True}, "run"])
     found = load(tmp_path, {"a": nameless, "b": entry([1, 2]), "c": entry([3, 4])}, classes=["jump"])
     assert found.classes == ()
     assert found.problems == (
         "3 actions have no label (first: a): left out",
         "2 actions have a label that is not among the classes (first: b): left out",
+    )
+
+
+def test_labels_may_be_whole_numbers(tmp_path: Path) -> None:
+    actions = [{"segment": [1, 2], "label": label} for label in (7, 0, -1, 10**4000)]
+    found = load(tmp_path, {"a": entry(annotations=actions)})
+    assert found.classes == ("-1", "0", "7")
+    assert found.problems == ("1 actions have no label (first: a): left out",)
+
+
+def test_ignored_classes_are_left_out_and_counted(tmp_path: Path) -> None:
+    actions = [{"segment": [1, 2], "label": label} for label in ("run", "Ambiguous", "Ambiguous")]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"database": {"a": entry(annotations=actions), "b": entry(annotations=actions[1:])}}))
+    counted = annotations_of(DataConfig(root=tmp_path))
+    assert counted.classes == ("Ambiguous", "run")
+    assert counted.problems == (
+        f"{path}: Ambiguous counts as a class; where it marks what nobody can tell, as in THUMOS-14, "
+        "set data.ignored_classes=[Ambiguous]",
+    )
+    found = annotations_of(DataConfig(root=tmp_path, ignored_classes=("Ambiguous",)))
+    assert found.classes == ("run",)
+    assert [video.actions for video in found.videos] == [(Action(1, 2, "run"),), ()]
+    assert found.problems == (
+        "4 actions are of the class 'Ambiguous' (first: a): left out, as data.ignored_classes says",
+    )
+
+
+def test_an_ignored_class_that_is_none_is_named(tmp_path: Path) -> None:
+    found = load(tmp_path, {"a": entry([1, 2])}, ignored=("rnu",))
+    assert found.problems == (
+        f"{found.path}: data.ignored_classes names 'rnu', which is no class of it; did you mean run?",
     )
 
 
@@ -142,7 +191,7 @@ def test_a_video_listed_twice_is_noticed(tmp_path: Path) -> None:
         (b"[]", 'no "database" of videos'),
         (b'{"database": []}', 'no "database" of videos'),
         (b'{"database": {}}', "no usable video"),
-        (b'{"database": {"a": {"subset": "x", "duration": 0}}}', "zero or less (first: a): left out"),
+        (b'{"database": {"a": {"duration": 0}}}', "have no subset (first: a): left out"),
     ],
 )
 def test_an_unusable_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:

@@ -186,6 +186,21 @@ def test_missing_files_are_listed(root: Path) -> None:
         train_dataset(config(root))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_video_without_a_duration_gives_no_sample(root: Path, training: bool) -> None:
+    tree = json.loads((root / "annotations.json").read_text())
+    del tree["database"]["a"]["duration"]
+    tree["database"]["c"]["duration"] = 0
+    (root / "annotations.json").write_text(json.dumps(tree))
+    dataset = (train_dataset if training else evaluation_dataset)(config(root, min_action_fraction=0.0))
+    assert [video.id for video in dataset.videos] == (["b", "brief"] if training else ["d"])
+    assert [video.id for video in dataset.selected] == (["a", "b", "brief"] if training else ["c", "d"])
+    assert [line.split(" (")[0] for line in dataset.problems if "duration" in line] == [
+        "1 videos have no duration, or one that is not a number",
+        "1 videos have a duration of zero or less",
+    ]
+
+
 def test_no_action_is_long_enough(root: Path) -> None:
     with pytest.raises(NothingToDoError, match="3 training videos have no action longer than 1 of them"):
         train_dataset(config(root, min_action_fraction=1.0))

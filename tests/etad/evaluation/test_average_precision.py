@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etad.config import EvaluateConfig
 from etad.detections.class_scores import read_class_scores
 from etad.detections.detections import Detections
 from etad.detections.submissions import load_submission, parse_submission
@@ -18,9 +19,11 @@ from etad.evaluation.average_precision import (
     Evaluation,
     GroundTruth,
     evaluate,
+    exact_thresholds,
     format_table,
     mean_average_precision,
 )
+from etad.evaluation.duplicates import without_duplicates
 from etad.evaluation.false_positives import CATEGORIES, false_positives, format_profile
 from tests.paths import FIXTURES, SHARED
 
@@ -208,10 +211,10 @@ def test_the_activitynet_sample_is_perfect(activitynet: ActivityNet) -> None:
     unblocked = evaluate(ground_truth, found, classes, blocked=set(blocked))
     assert unblocked.mAP.tolist() == [1.0] * 10
     assert (unblocked.counts.blocked_videos, unblocked.counts.videos) == (31, 4895)
-    # The file repeats 19 actions; once they are taken out of the truth, their detections are doubles.
+    # OpenTAD's own function leaves 7,630 of them (opentad/evaluations/builder.py, commit 3dd7b03).
     unique = evaluate(ground_truth, found, classes, remove_duplicates=True)
-    assert unique.counts.duplicates_removed == 19
-    assert 0.999 < unique.average_mAP < 1
+    assert (unique.counts.instances, unique.counts.duplicates_removed) == (7630, 24)
+    assert 0.998 < unique.average_mAP < 1
 
 
 @needs_data
@@ -376,6 +379,65 @@ def test_among_equal_scores_the_later_one_comes_first() -> None:
 def test_actions_without_length_can_be_found() -> None:
     ground_truth = truth(a=[(3, 3, 0)])
     assert evaluate(ground_truth, perfect(ground_truth), CLASSES).average_mAP == 1
+
+
+def test_the_thresholds_are_numpys_to_the_bit() -> None:
+    assert np.linspace(0.5, 0.95, 10).tolist() == list(ACTIVITYNET_TIOU)
+    assert exact_thresholds((0.9, 0.5, 0.4, 0.899)).tolist() == [0.4, 0.5, 0.899, 0.8999999999999999]
+
+
+def test_a_tiou_between_the_published_threshold_and_its_decimal_is_a_hit() -> None:
+    # sming256/ETAD, lib/eval/eval_detection.py, commit 33d2733, gives 90.0 for these.
+    found = {"a": detections([[136.86, 311.55]], [0])}
+    for tiou in (ACTIVITYNET_TIOU, EvaluateConfig().tiou):
+        result = evaluate(truth(a=[(121.33, 315.43, 0)]), found, CLASSES, tiou)
+        assert result.mAP.tolist() == [1.0] * 9 + [0.0]
+        assert list(result.to_record()["mAP_by_tiou"])[8] == "0.9"
+
+
+def test_a_true_action_that_ends_before_it_starts_is_missed() -> None:
+    # The same evaluator gives 50.0, and 100.0 for the detection of its length.
+    ground_truth = truth(a=[(9, 3, 0), (20, 30, 0)])
+    assert evaluate(ground_truth, {"a": detections([[20, 30]], [0])}, CLASSES).mAP.tolist() == [0.5] * 10
+    assert evaluate(ground_truth, {"a": detections([[3, 9], [20, 30]], [0, 0])}, CLASSES).average_mAP == 1.0
+
+
+def test_detections_that_end_before_they_start_take_actions_of_their_length() -> None:
+    # The same evaluator gives 100.0, then 0.0: what is swapped overlaps with nothing, but 0/0 is a match.
+    ground_truth = truth(a=[(10, 20, 0), (50, 80, 0)])
+    assert evaluate(ground_truth, {"a": detections([[20, 10], [80, 50]], [0, 0])}, CLASSES).average_mAP == 1.0
+    assert evaluate(ground_truth, {"a": detections([[20, 11], [80, 51]], [0, 0])}, CLASSES).average_mAP == 0.0
+
+
+def test_duplicates_are_removed_as_opentad_does() -> None:
+    ground_truth = truth(a=[(10, 20, 0), (10.0005, 20.0009, 0), (10, 20, 1), (5, 5, 0), (7, 6, 0), (10.0015, 20, 0)])
+    found = {"a": detections([[10, 20], [10, 20], [10.0015, 20]], [0, 1, 0], [0.9, 0.8, 0.7])}
+    result = evaluate(ground_truth, found, CLASSES, remove_duplicates=True)
+    # Of a chain, each is compared with those that stay: 10.0015 is near the one that went, not the one that stayed.
+    assert (result.counts.instances, result.counts.duplicates_removed) == (3, 3)
+    assert result.average_mAP == 1.0
+    with pytest.raises(NothingToDoError, match="has no annotated action that ends after it starts"):
+        evaluate(truth(a=[(5, 5, 0)]), found, CLASSES, remove_duplicates=True)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_duplicates_are_those_of_the_plain_rule(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = int(random.integers(0, 30))
+    near = random.choice([0, 5e-4, 1e-3, -1e-3], (count, 2))
+    segments = np.round(random.uniform(0, 2, (count, 2)), int(random.integers(0, 4))) + near
+    labels, videos = random.integers(0, 2, count), np.sort(random.integers(0, 2, count))
+    kept: list[int] = []
+    for action in range(count):
+        alike = [
+            other
+            for other in kept
+            if (videos[other], labels[other]) == (videos[action], labels[action])
+            and (np.abs(segments[other] - segments[action]) <= 1e-3).all()
+        ]
+        if segments[action, 1] > segments[action, 0] and not alike:
+            kept.append(action)
+    assert without_duplicates(videos, labels, segments).tolist() == kept
 
 
 # --- what is counted ---

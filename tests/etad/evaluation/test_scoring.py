@@ -1,5 +1,6 @@
 """Scoring a submission: whatever is odd about it is counted and named, and nothing is dropped in silence."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ from etad.config import Config, load_config
 from etad.errors import DataError, NothingToDoError
 from etad.evaluation.scoring import Score, score
 from tests.etad.small_runs import write_small_set
+from tests.paths import SHARED
 
 VALIDATION = [f"video{number}" for number in range(6, 12)]
 
@@ -124,3 +126,60 @@ def test_a_subset_that_is_not_there_is_named(config: Config, truth: dict[str, An
         scored(perfect(truth, VALIDATION), absent, tmp_path)
     with pytest.raises(DataError, match=r"nowhere\.json"):
         score(tmp_path / "nowhere.json", config)
+
+
+def changed(config: Config, truth: dict[str, Any], folder: Path, **settings: Any) -> Config:
+    """Return the experiment with other annotations, and other settings of ``data``."""
+    (folder / "annotations.json").write_text(json.dumps({"database": truth}))
+    data = config.data.model_copy(update={"annotations": folder / "annotations.json", **settings})
+    return config.model_copy(update={"data": data})
+
+
+@pytest.mark.parametrize("duration", [{}, {"duration": 0}])
+def test_durations_do_not_matter(
+    config: Config, truth: dict[str, Any], tmp_path: Path, duration: dict[str, Any]
+) -> None:
+    without = truth | {
+        id_: {key: value for key, value in truth[id_].items() if key != "duration"} | duration for id_ in VALIDATION[:4]
+    }
+    for found in (VALIDATION, VALIDATION[:4], VALIDATION[4:]):
+        results = perfect(truth, found)
+        expected = scored(results, config, tmp_path).to_record()
+        assert scored(results, changed(config, without, tmp_path), tmp_path).to_record() == expected
+
+
+def test_an_ignored_class_is_left_out_of_both_sides(config: Config, truth: dict[str, Any], tmp_path: Path) -> None:
+    doubtful = {id_: {**video, "annotations": [*video["annotations"]]} for id_, video in truth.items()}
+    doubtful["video6"]["annotations"].append({"label": "Ambiguous", "segment": [0, 5]})
+    result = scored(perfect(truth, VALIDATION), changed(config, doubtful, tmp_path), tmp_path)
+    assert result.evaluation.average_mAP < 1
+    left_out = changed(config, doubtful, tmp_path, ignored_classes=("Ambiguous",))
+    results = perfect(doubtful, VALIDATION)
+    result = scored(results, left_out, tmp_path)
+    assert result.evaluation.average_mAP == 1
+    assert problem(result, "data.ignored_classes, left out") == (
+        "1 detections of a class of data.ignored_classes, left out (first: video video6, label 'Ambiguous')"
+    )
+
+
+def test_labelled_detections_are_scored_without_classes(config: Config, truth: dict[str, Any], tmp_path: Path) -> None:
+    post = config.postprocess.model_copy(update={"classes": "agnostic"})
+    agnostic = config.model_copy(update={"postprocess": post})
+    result = scored(perfect(truth, VALIDATION), agnostic, tmp_path)
+    assert result.evaluation.average_mAP == 1
+    assert result.evaluation.classes == ("action",)
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="shared data absent")
+def test_activitynets_own_truth_is_perfect_whatever_the_durations(tmp_path: Path) -> None:
+    # So says sming256/ETAD, lib/eval/eval_detection.py, commit 33d2733.
+    with gzip.open(SHARED / "data" / "activitynet" / "activity_net.v1-3.json.gz") as file:
+        database = json.load(file)["database"]
+    videos = {id_: video for id_, video in database.items() if video["subset"] == "validation"}
+    for video in list(videos.values())[::3]:
+        del video["duration"]
+    results = {id_: [{**action, "score": 1.0} for action in video["annotations"]] for id_, video in videos.items()}
+    config = changed(load_config("anet_features"), videos, tmp_path, train_subsets=("validation",), blocked=())
+    result = scored(results, config, tmp_path)
+    assert result.evaluation.mAP.tolist() == [1.0] * 10
+    assert result.evaluation.counts.instances == 7654
