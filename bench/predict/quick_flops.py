@@ -1,17 +1,18 @@
 """Floating-point operations of a training step, for one video: an order of settings by arithmetic, not a time.
 
-Counted by torch's FlopCounterMode on fake tensors (2 for a multiply-add, forward and backward; convolutions and
-matrix products only), one snippet and one video's detection at a time, and multiplied by how often a step runs them.
-Neither batch nor precision changes the number. It says nothing of memory traffic, launches or decoding.
+Counted by the counter of step_costs.py on fake tensors (2 for a multiply-add, forward and backward), one snippet and
+one video's detection at a time, and multiplied by how often a step runs them: seconds where the count of the whole step
+takes a minute. Neither batch nor precision changes the number. It leaves out the snippet classifier, and says nothing
+of memory traffic, launches or decoding.
 """
 
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.predict.made_up import Building
+from bench.predict.step_costs import Cost, CostCounter
 from bench.torch_internals.fake_mode import fake_mode
 from etad.config import Config, DetectorConfig, EncoderConfig, FramesConfig
 from etad.models.detector import Detector
@@ -51,7 +52,10 @@ def arithmetic_per_video(config: Config) -> Arithmetic:
         elif step.strategy == "checkpointed":
             # Every snippet is encoded once more, in the backward pass.
             backpropagate = snippets * both
-    detect = detection_flop(channels, config.data.length, config.model.detector, proposal_count(config))
+    trains_encoder = backpropagate > 0
+    _, detect = detection_flop(
+        channels, config.data.length, config.model.detector, proposal_count(config), trains_encoder
+    )
     return Arithmetic(encode, detect, backpropagate)
 
 
@@ -62,25 +66,42 @@ def snippet_flop(encoder: EncoderConfig, frames: FramesConfig) -> tuple[int, int
         with Building():
             network = SnippetEncoder(encoder, frames)
         clips = torch.empty(1, 3, frames.clip_frames, frames.crop, frames.crop, dtype=torch.uint8)
-        with FlopCounterMode(display=False) as forward, torch.no_grad():
+        with CostCounter() as forward, torch.no_grad():
             network(clips)
         if not any(parameter.requires_grad for parameter in network.parameters()):
-            return network.channels, forward.get_total_flops(), 0
-        with FlopCounterMode(display=False) as both:
+            return network.channels, _counted(forward), 0
+        with CostCounter() as both:
             network(clips).sum().backward()
-    return network.channels, forward.get_total_flops(), both.get_total_flops()
+    return network.channels, _counted(forward), _counted(both)
 
 
 @cache
-def detection_flop(channels: int, length: int, config: DetectorConfig, proposals: int) -> int:
-    """Return the FLOP of the detector's forward and backward pass for one video; without the snippet classifier."""
+def detection_flop(
+    channels: int, length: int, config: DetectorConfig, proposals: int, trains_encoder: bool
+) -> tuple[int, int]:
+    """Return, for one video, the FLOP of the detector without gradient, and of its forward and backward pass.
+
+    Args:
+        channels: width of the features.
+        length: positions.
+        config: the detector's sizes.
+        proposals: that it judges.
+        trains_encoder: whether the features get a gradient.
+    """
     with fake_mode():
         detector = Detector(channels, config)
-        features, segments = torch.empty(1, channels, length, requires_grad=True), torch.empty(1, proposals, 2)
-        with FlopCounterMode(display=False) as counter:
+        features = torch.empty(1, channels, length, requires_grad=trains_encoder)
+        segments = torch.empty(1, proposals, 2)
+        with CostCounter() as forward, torch.no_grad():
+            detector(features, segments)
+        with CostCounter() as both:
             output = detector(features, segments)
             trained = [output.boundary_maps]
             for stage in output.stages:
                 trained += [stage.tiou, stage.start_end, stage.centre_width, stage.boundary]
             torch.stack([tensor.sum() for tensor in trained]).sum().backward()
-    return counter.get_total_flops()
+    return _counted(forward), _counted(both)
+
+
+def _counted(counter: CostCounter) -> int:
+    return sum(counter.costs.values(), Cost()).total_flops

@@ -3,7 +3,8 @@
 Three counts of arithmetic, each named for what it counts:
 
     torch_counter_flops   torch's formulas (torch.utils.flop_counter: convolutions, matrix products, attention), 2 for a
-                          multiply-add, forward and backward, everything that is computed twice counted twice
+                          multiply-add, forward and backward, everything that is computed twice counted twice; and
+                          fused attention of a CPU by the formula that torch has for a GPU's
     torch_counter_excess_flops
                           part of the above that nobody computes: torch's formula for the weight gradient of a grouped
                           convolution forgets the groups, and counts as many times too much as there are groups
@@ -23,11 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from bench.batches import CLASSES, fake_batch
 from bench.cells import Task
 from bench.predict.made_up import Building, MadeUpArrays
+from bench.predict.operator_flops import LSTM_FORMULAS, formula_of, grouped_excess_flops
 from bench.predict.value_free import value_free
 from bench.torch_internals.dispatch import (
     SteppingScaler,
@@ -200,7 +201,7 @@ class CostCounter(TorchDispatchMode):
         cost = self.costs.setdefault(str(self._phase), Cost())
         cost.operators += 1
         cost.moved_bytes += sum(map(_size_bytes, (*_tensors(args), *_tensors(kwargs), *_tensors(result))))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = formula_of(func._overloadpacket)
         if formula is not None:
             cost.flops += formula(*args, **kwargs, out_val=result)
             if func is aten.convolution_backward.default:
@@ -209,41 +210,6 @@ class CostCounter(TorchDispatchMode):
             cost.lstm_flops += LSTM_FORMULAS[func._overloadpacket](*args)
         else:
             cost.uncounted[str(func._overloadpacket).removeprefix("aten.")] += 1
-
-
-def grouped_excess_flops(gradient: Tensor, input_: Tensor, groups: int, weight_gradient: Tensor | None) -> int:
-    """Return what torch's formula counts too much for the backward pass of a convolution; 0 without groups."""
-    if weight_gradient is None or groups == 1:
-        return 0
-    swapped = [[shape[1], shape[0], *shape[2:]] for shape in (input_.shape, gradient.shape, weight_gradient.shape)]
-    counted = conv_flop_count(swapped[0], swapped[1], swapped[2])
-    return counted - counted // groups
-
-
-def lstm_flops(batch: int, steps: int, inputs: int, hidden: int) -> int:
-    """Return the FLOP of one LSTM layer in one direction, forward: the matrix products of its four gates.
-
-    Per step and sequence the gates are ``4 hidden`` sums over ``inputs + hidden`` products. Biases and the gates'
-    elementwise arithmetic, below 1 %, are left out, as torch's counter leaves out everything elementwise.
-    """
-    return 2 * batch * steps * 4 * hidden * (inputs + hidden)
-
-
-def _mkldnn_lstm(input_: Tensor, weight: Tensor, recurrent: Tensor, *_: Any) -> int:
-    steps, batch, inputs = input_.shape
-    return lstm_flops(batch, steps, inputs, recurrent.shape[1])
-
-
-def _mkldnn_lstm_backward(input_: Tensor, weight: Tensor, recurrent: Tensor, *rest: Any) -> int:
-    # Every product of the forward pass has two in the backward pass: for its input and for its weight.
-    return 2 * _mkldnn_lstm(input_, weight, recurrent)
-
-
-LSTM_FORMULAS: dict[Any, Callable[..., int]] = {
-    aten.mkldnn_rnn_layer: _mkldnn_lstm,
-    aten.mkldnn_rnn_layer_backward: _mkldnn_lstm_backward,
-}
-"""LSTMs that run as one operator. Where torch takes one apart, its counter sees the matrix products itself."""
 
 
 def forward_macs(config: Config, task: Task = "train") -> ForwardMacs:

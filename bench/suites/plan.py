@@ -191,7 +191,9 @@ def _record(option: Option, target: Target, environment: Environment, command: S
     outcome = Outcome("ok", option.found, "", option.started_at, option.duration_s)
     record = prediction_record(cell, outcome, target, environment)
     flop = arithmetic_per_video(option.config).total
-    more = {"arithmetic_per_video_flop": Metric(value=flop, unit="FLOP", method="torch FlopCounterMode", exact=True)}
+    more = {
+        "arithmetic_per_video_flop": Metric(value=flop, unit="FLOP", method="formulas of the operators", exact=True)
+    }
     peak = None if target.profile is None else peak_flops_per_s(target.profile, option.config.step.precision)
     if peak is not None:
         how = "arithmetic / peak of the profile: a bound, not a measured time"

@@ -97,8 +97,8 @@ def _flops(config: Config, task: Task) -> int:
     if config.data.input == "frames":
         channels, forward, _ = snippet_flop(config.model.encoder, config.data.frames)
         encode = forward * config.data.length * config.train.batch
-    # Counted forward and backward, of which a third is forward.
-    return encode + detection_flop(channels, config.data.length, config.model.detector, proposals) // 3
+    detect, _ = detection_flop(channels, config.data.length, config.model.detector, proposals, trains_encoder=False)
+    return encode + detect
 
 
 def measure_cells(

@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.cells import Task
 from bench.measure.workload import Workload, amounts_of
 from bench.predict.made_up import Building, MadeUpArrays
+from bench.predict.operator_flops import lstm_flops
 from bench.predict.quick_flops import snippet_flop
-from bench.predict.step_costs import Cost, CostCounter, count, forward_macs, fvcore_count, lstm_flops
+from bench.predict.step_costs import Cost, CostCounter, count, forward_macs, fvcore_count
 from bench.torch_internals.fake_mode import fake_mode
 from etad.config import load_config
 from etad.models.encoders import SnippetEncoder
