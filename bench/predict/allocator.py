@@ -2,12 +2,14 @@
 
 It follows c10/cuda/CUDACachingAllocator.cpp of PyTorch (2.9 to 2.15; BSD-3-Clause; rules learnt from it, no code taken)
 with its default settings, and the constants of c10/core/AllocatorConfig.h. Against the compiled allocator of 2.15 it is
-checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a split limit, too.
+checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a split limit, too; against
+what real GPUs recorded with earlier releases, likewise.
 
 - A request is rounded up to 512 B. Up to 1 MiB it comes from the small pool, above from the large one.
-- Each pool gives the smallest free block that fits, of equal ones that of the oldest segment, and within it that of
-  the lowest address; streams never share. (Releases before pytorch/pytorch#183591 did not look at the age. Where
-  addresses rise, as they do here unless told otherwise, that is the same.)
+- Each pool gives the smallest free block that fits; streams never share. Of equal ones, torch 2.13 and later take that
+  of the oldest segment, and within it that of the lowest address (pytorch/pytorch#183591); earlier ones, that of the
+  lowest address (``AllocatorSettings.prefers_oldest``). Where addresses rise, as they do here unless told otherwise,
+  that is the same; those of a GPU's driver mostly fall.
 - Without one it asks the driver for a segment: 2 MiB in the small pool; in the large pool 20 MiB for requests below
   10 MiB, and the request rounded up to 2 MiB from there on.
 - What is left of a block is split off if it is at least 512 B (small) or above 1 MiB (large). If not, the rest belongs
@@ -45,12 +47,15 @@ class AllocatorSettings:
         max_split_bytes: blocks of this size and above are never split, nor given to smaller requests
             (``max_split_size_mb``). None: every block may be split.
         max_non_split_rounding_bytes: how much larger a block a request of ``max_split_bytes`` and above accepts.
+        prefers_oldest: whether of equal blocks that of the oldest segment is taken (torch 2.13 and later), or that of
+            the lowest address (before).
     """
 
     capacity_bytes: int | None = None
     large_segment_bytes: int = 20 * MIB
     max_split_bytes: int | None = None
     max_non_split_rounding_bytes: int = 20 * MIB
+    prefers_oldest: bool = True
 
 
 DEFAULT_SETTINGS = AllocatorSettings()
@@ -92,6 +97,14 @@ class Usage:
 class Segment(NamedTuple):
     """A piece of memory obtained from the driver."""
 
+    address: int
+    size_bytes: int
+
+
+class Held(NamedTuple):
+    """An allocation that was made before a simulation begins."""
+
+    key: int
     address: int
     size_bytes: int
 
@@ -155,6 +168,10 @@ class _FreeList:
         return self.blocks[self.order[position][2]] if position < len(self.order) else None
 
 
+def _rounded(size_bytes: int) -> int:
+    return -(-size_bytes // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES
+
+
 def rising_addresses() -> Callable[[int], int]:
     """Return a driver that puts every segment behind the one before, at addresses divisible by 2 MiB."""
     following = LARGE_ROUNDING_BYTES
@@ -164,6 +181,18 @@ def rising_addresses() -> Callable[[int], int]:
         address = following
         following += -(-size_bytes // LARGE_ROUNDING_BYTES) * LARGE_ROUNDING_BYTES
         return address
+
+    return place
+
+
+def falling_addresses(highest: int = 1 << 47) -> Callable[[int], int]:
+    """Return a driver that puts every segment below the one before, as GPUs mostly do."""
+    lowest = highest
+
+    def place(size_bytes: int) -> int:
+        nonlocal lowest
+        lowest -= -(-size_bytes // LARGE_ROUNDING_BYTES) * LARGE_ROUNDING_BYTES
+        return lowest
 
     return place
 
@@ -207,6 +236,11 @@ class CachingAllocator:
         )
 
     @property
+    def held(self) -> int:
+        """Number of allocations given out, or given up and still in use by another stream."""
+        return len(self._given)
+
+    @property
     def waiting(self) -> KeysView[int]:
         """Allocations given up that another stream may still use."""
         return self._waiting.keys()
@@ -241,25 +275,44 @@ class CachingAllocator:
             raise ValueError(f"an allocation of {size_bytes} B")
         if key in self._given:
             raise ValueError(f"allocation {key} was made already")
-        size = -(-size_bytes // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES
+        size = _rounded(size_bytes)
         small = size <= SMALL_REQUEST_BYTES
-        free_list = self._lists.get((stream, small))
-        if free_list is None:
-            free_list = self._lists[stream, small] = _FreeList(small)
+        free_list = self._list_of(stream, small)
         block = self._cached(free_list, size)
         if block is None:
             block = self._new_segment(free_list, size, size_bytes)
         rest = block.size - size
         if rest and self._should_split(small, size, rest):
             self._split(block, size)
-        block.allocated = True
-        block.requested = size_bytes
-        self._given[key] = block
-        self._requested += size_bytes
-        self._allocated += block.size
-        self._active += block.size
-        self._raise_peaks()
+        self._give(block, key, size_bytes)
         return block.address
+
+    def begin_with(self, segment: Segment, held: Iterable[Held], stream: int = 0) -> None:
+        """Take over a segment from before the simulation, with the allocations in it.
+
+        Where an allocation ends and what is free begins is not told by a record. A rest that would not have been split
+        off belongs to the allocation, a larger one does not.
+
+        Raises:
+            ValueError: an allocation lies outside the segment, in another one, or its key is allocated.
+        """
+        small = segment.size_bytes <= SMALL_SEGMENT_BYTES
+        free_list = self._list_of(stream, small)
+        whole = self._obtained(segment, free_list)
+        free_list.add(whole)
+        rest: _Block | None = whole
+        inside = sorted(held, key=lambda one: one.address)
+        ends = [one.address for one in inside[1:]] + [segment.address + segment.size_bytes] * bool(inside)
+        for one, end in zip(inside, ends, strict=True):
+            size, room = _rounded(one.size_bytes), end - one.address
+            if rest is None or not rest.address <= one.address <= end - size or size <= 0 or one.key in self._given:
+                raise ValueError(f"allocation {one.key} does not fit into the segment at {segment.address:#x}")
+            if one.address > rest.address:
+                rest = self._split(rest, one.address - rest.address)
+            taken = size if self._should_split(small, size, room - size) else room
+            block, rest = rest, self._split(rest, taken) if taken < rest.size else None
+            free_list.remove(block)
+            self._give(block, one.key, one.size_bytes)
 
     def free(self, key: int) -> None:
         """End an allocation.
@@ -319,6 +372,21 @@ class CachingAllocator:
         for block in sorted(every, key=lambda b: b.address):
             yield block.address, block.size, id(block) not in free
 
+    def _list_of(self, stream: int, small: bool) -> _FreeList:
+        free_list = self._lists.get((stream, small))
+        if free_list is None:
+            free_list = self._lists[stream, small] = _FreeList(small)
+        return free_list
+
+    def _give(self, block: _Block, key: int, size_bytes: int) -> None:
+        block.allocated = True
+        block.requested = size_bytes
+        self._given[key] = block
+        self._requested += size_bytes
+        self._allocated += block.size
+        self._active += block.size
+        self._raise_peaks()
+
     def _cached(self, free_list: _FreeList, size: int) -> _Block | None:
         block = free_list.best_fit(size)
         if block is None:
@@ -341,11 +409,14 @@ class CachingAllocator:
             self.retries += 1
             if not self._driver_has(segment):
                 raise SimulatedOutOfMemory(size_bytes, segment, self.usage)
-        block = _Block(self._place(segment), segment, len(self.made), free_list)
-        self._reserved += segment
+        return self._obtained(Segment(self._place(segment), segment), free_list)
+
+    def _obtained(self, segment: Segment, free_list: _FreeList) -> _Block:
+        age = len(self.made) if self.settings.prefers_oldest else 0
+        self._reserved += segment.size_bytes
         self._segments += 1
-        self.made.append(Segment(block.address, segment))
-        return block
+        self.made.append(segment)
+        return _Block(segment.address, segment.size_bytes, age, free_list)
 
     def _segment_bytes(self, size: int) -> int:
         if size <= SMALL_REQUEST_BYTES:
@@ -382,14 +453,20 @@ class CachingAllocator:
         return rest > SMALL_REQUEST_BYTES and (limit is None or size < limit)
 
     @staticmethod
-    def _split(block: _Block, size: int) -> None:
-        """Cut a block to ``size``; the rest becomes a free block behind it."""
+    def _split(block: _Block, size: int) -> _Block:
+        """Cut a block to ``size``; return the rest, a free block behind it."""
         rest = _Block(block.address + size, block.size - size, block.segment, block.free_list)
         rest.before, rest.after = block, block.after
         if rest.after is not None:
             rest.after.before = rest
+        is_free = block.address in block.free_list.blocks
+        if is_free:
+            block.free_list.remove(block)
         block.after, block.size = rest, size
         block.free_list.add(rest)
+        if is_free:
+            block.free_list.add(block)
+        return rest
 
     @staticmethod
     def _merge(block: _Block, neighbour: _Block) -> _Block:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.cuda_calls import _CudaCalls
+from bench.predict.releases import RETURNS_WORKSPACE, release_of
 from bench.torch_internals.dispatch import outside_modes
 from bench.units import MIB
 
@@ -123,16 +124,6 @@ def cuda(
         host_memory=False,
         flat_lstm=True,
     )
-
-
-RETURNS_WORKSPACE = (2, 15)
-"""The first torch whose GEMMs give cuBLAS's workspace back; see ``cublas_workspace_bytes``."""
-
-
-def release_of(version: str) -> tuple[int, int]:
-    """Return the release in a version: (2, 15) for "2.15.0+cu132"."""
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
 
 
 GEMMS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default}

@@ -11,14 +11,18 @@ for memory that another stream still used.) Where the capacity is known, the sim
 empty its cache and when memory is out. For that, a record needs two kinds of entry of our own: ``empty_cache``, before
 what followed from the program's call, and ``record_stream``, where another stream begins to use the memory at ``addr``.
 
+A record may begin in the middle of a run, with what was there by then (``Start``). The release of torch decides which
+of equal blocks is taken.
+
 Records are kept as gzipped JSON, events only: what was done once is checked on every machine.
 """
 
 import gzip
 import json
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +30,12 @@ from bench.predict.allocator import (
     DEFAULT_SETTINGS,
     AllocatorSettings,
     CachingAllocator,
+    Held,
     Segment,
     SimulatedOutOfMemory,
     Usage,
 )
+from bench.predict.releases import PREFERS_OLDEST_SEGMENT, release_of
 from etad.files import replace_atomically
 
 IGNORED = {"snapshot", "user_defined"}
@@ -37,10 +43,27 @@ FIELDS = ("action", "addr", "size", "stream")
 """Of an entry that is kept."""
 SETTINGS = "allocator_settings"
 """The fact that holds the fields of AllocatorSettings; without it, the default ones."""
+START = "initial"
+"""The fact that holds what was there before the first entry."""
+RELEASE = "torch"
+"""The fact that holds torch's version."""
 
 
 class RecordedTraceError(ValueError):
-    """The record cannot be replayed: it does not begin with an empty allocator, or uses what is not simulated."""
+    """The record cannot be replayed: it uses what was there before, or what is not simulated."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the allocator held when a record began.
+
+    Attributes:
+        segments: address, size in bytes and stream of each.
+        blocks: address and requested bytes of each allocation.
+    """
+
+    segments: Sequence[tuple[int, int, int]] = ()
+    blocks: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +81,18 @@ class RecordedTrace:
     @property
     def settings(self) -> AllocatorSettings:
         """How the allocator was set up."""
-        return AllocatorSettings(**self.facts.get(SETTINGS, {}))
+        settings = AllocatorSettings(**self.facts.get(SETTINGS, {}))
+        return settings if RELEASE not in self.facts else of_release(self.facts[RELEASE], settings)
+
+    @property
+    def start(self) -> Start:
+        """What was there before; nothing, if the record does not tell."""
+        return Start(**self.facts.get(START, {}))
+
+
+def of_release(version: str, settings: AllocatorSettings = DEFAULT_SETTINGS) -> AllocatorSettings:
+    """Return settings with the choice among equal blocks that a version of torch makes ("2.14.1+cu130")."""
+    return replace(settings, prefers_oldest=release_of(version) >= PREFERS_OLDEST_SEGMENT)
 
 
 @dataclass(frozen=True)
@@ -120,13 +154,23 @@ class _Difference(Exception):
     pass
 
 
-def replay_recorded(trace: Sequence[Mapping[str, Any]], settings: AllocatorSettings = DEFAULT_SETTINGS) -> Replayed:
-    """Replay one device's trace, which must have been recorded from the process's first allocation on.
+NOTHING = Start()
+
+
+def replay_recorded(
+    trace: Sequence[Mapping[str, Any]], settings: AllocatorSettings = DEFAULT_SETTINGS, start: Start = NOTHING
+) -> Replayed:
+    """Replay one device's trace.
+
+    Args:
+        trace: its entries.
+        settings: how the allocator was set up.
+        start: what was there before; by default the record begins with the process's first allocation.
 
     Raises:
         RecordedTraceError: see there.
     """
-    replay = _Replay(settings)
+    replay = _Replay(settings, start)
     difference = None
     number = 0
     for number, entry in enumerate(trace):
@@ -139,19 +183,33 @@ def replay_recorded(trace: Sequence[Mapping[str, Any]], settings: AllocatorSetti
         difference = replay.left_over()
         number = len(trace)
     allocator = replay.allocator
-    return Replayed(
-        number, difference, tuple(allocator.made), allocator.peak, allocator.retries, replay.out_of_memory_errors
-    )
+    made = tuple(allocator.made[len(start.segments) :])
+    return Replayed(number, difference, made, allocator.peak, allocator.retries, replay.out_of_memory_errors)
+
+
+def _begin(allocator: CachingAllocator, start: Start) -> None:
+    blocks = sorted((address, size_bytes, key) for key, (address, size_bytes) in enumerate(start.blocks))
+    addresses = [address for address, *_ in blocks]
+    for address, size_bytes, stream in start.segments:
+        inside = blocks[bisect_left(addresses, address) : bisect_left(addresses, address + size_bytes)]
+        held = (Held(key, *block) for *block, key in inside)
+        try:
+            allocator.begin_with(Segment(address, size_bytes), held, stream)
+        except ValueError as error:
+            raise RecordedTraceError(f"the record's {START} state is not possible: {error}") from None
+    if allocator.held != len(blocks):
+        raise RecordedTraceError(f"the record's {START} state holds blocks outside its segments")
 
 
 class _Replay:
-    def __init__(self, settings: AllocatorSettings) -> None:
+    def __init__(self, settings: AllocatorSettings, start: Start) -> None:
         self.allocator = CachingAllocator(settings, self._place)
         self.out_of_memory_errors = 0
         self._knows_capacity = settings.capacity_bytes is not None
-        self._next_key = 0
         # Keys by address: of allocations, and of those given up whose end is not recorded yet.
-        self._alive: dict[int, int] = {}
+        self._alive = {address: key for key, (address, _) in enumerate(start.blocks)}
+        self._next_key = len(start.blocks)
+        _begin(self.allocator, start)
         self._given_up: dict[int, int] = {}
         self._shared: set[int] = set()
         # What the record tells before the request that it belongs to.
@@ -272,6 +330,7 @@ class _Replay:
     def _pop(keys: dict[int, int], address: int) -> int:
         if address not in keys:
             raise RecordedTraceError(
-                f"the trace frees {address:#x}, which it did not allocate; record from the first allocation on"
+                f"the trace frees {address:#x}, which it did not allocate; record from the first allocation "
+                "on, or tell what was there before"
             )
         return keys.pop(address)

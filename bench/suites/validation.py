@@ -15,7 +15,7 @@ from bench.machine.processes import Runner, run_all, run_isolated
 from bench.measure.memory_cuda import TIMEOUT_S, Recording, measure_cell
 from bench.measure.memory_timeline import read_snapshot
 from bench.predict.fit import Target
-from bench.predict.recorded import RecordedTraceError, replay_recorded, write_trace
+from bench.predict.recorded import RecordedTraceError, of_release, replay_recorded, write_trace
 from bench.records.record import Record
 from bench.suites.memory_on_gpu import measure_cells
 from bench.suites.memory_predicted import predict_cells
@@ -120,7 +120,7 @@ def record_traces(config: str, folder: Path) -> Iterator[tuple[Path, str | None]
         facts = {"gpu": outcome.value.gpu, "torch": torch.__version__, "strategy": strategy, "precision": precision}
         write_trace(target, trace, facts)
         try:
-            difference = replay_recorded(trace).difference
+            difference = replay_recorded(trace, of_release(torch.__version__)).difference
         except RecordedTraceError as error:
             difference = str(error)
         yield target, difference

@@ -19,16 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.predict.allocator import DEFAULT_SETTINGS, AllocatorSettings
-from bench.predict.device_rules import release_of
 from bench.predict.recorded import SETTINGS, RecordedTrace
 from bench.units import MIB
 from tests.stand_in import stand_in
 
-SIMULATED_RELEASE = (2, 15)
-"""Of torch, from which on the simulator's rules are known to hold to the byte."""
 TIMEOUT_S = 300.0
 SOURCE = "torch's own allocator over a stand-in for CUDA; no GPU"
 COUNTERS = {
@@ -53,8 +48,6 @@ Program = Sequence[Sequence[Any]]
 
 def why_not() -> str | None:
     """Return why nothing can be recorded here; None if it can."""
-    if release_of(torch.__version__) < SIMULATED_RELEASE:
-        return f"torch {torch.__version__} may choose otherwise between equal blocks (see bench/predict/allocator.py)"
     return stand_in.why_not()
 
 

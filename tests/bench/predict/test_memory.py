@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bench.predict.cuda_calls import LSTM_RESERVE
-from bench.predict.device_rules import CUBLASLT_WORKSPACE_BYTES, cublas_workspace_bytes, cuda, release_of
+from bench.predict.device_rules import CUBLASLT_WORKSPACE_BYTES, cublas_workspace_bytes, cuda
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
 from bench.predict.recorder import Category, Trace
+from bench.predict.releases import release_of
 from bench.predict.trace import trace_inference, trace_training
 from bench.torch_internals import fake_mode as fake_mode_module
 from bench.units import MIB
