@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from bench.cells import make_cells, split
-from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
-from bench.machine.datasheets import list_profiles, load_profile
+from bench.cli.options import emit, knob_options, known_profiles, note, output_option, set_option, store_option
+from bench.machine.datasheets import load_profile
 from bench.report.terminal.tables import FORMATS, Format
 from etad.progress import progress
 
@@ -60,7 +60,7 @@ def forecast(
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
     command = ["etad-bench", "forecast", *(["--inference"] if inference else [])]
     cells = make_cells(command, config, given, assignments, "infer" if inference else "train")
-    profiles = list_profiles() if hardware is None else [load_profile(name) for name in split("hardware", hardware)]
+    profiles = known_profiles() if hardware is None else [load_profile(name) for name in split("hardware", hardware)]
     calibration = fit(ResultStore(calibrate).records())
     videos = videos or training_videos(cells[0].config)
     found = forecast_cells(cells, profiles, calibration, videos)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bench.cells import KNOBS
+from bench.machine.datasheets import HardwareProfile, find_profiles
 from etad.config import Config, load_config
 from etad.files import write_text
 from etad.variants import VARIANTS, with_variant
@@ -77,6 +78,18 @@ def load_variant(config: str, assignments: Sequence[str], variant: str | None) -
     """
     experiment = load_config(config, assignments)
     return experiment if variant is None else with_variant(experiment, variant)
+
+
+def known_profiles(*, with_memory: bool = False) -> list[HardwareProfile]:
+    """Return every hardware profile; a file that cannot be read is named on stderr, and left out.
+
+    Args:
+        with_memory: only those that memory can be predicted for.
+    """
+    profiles, problems = find_profiles()
+    for problem in problems:
+        note(f"left out: {problem}")
+    return [profile for profile in profiles if not with_memory or profile.no_memory_prediction is None]
 
 
 def note(message: str) -> None:

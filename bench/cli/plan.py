@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cells import KNOBS, make_cells
-from bench.cli.options import KNOB_HELP, emit, note, output_option, set_option, store_option
-from bench.machine.datasheets import list_profiles, load_profile
+from bench.cli.options import KNOB_HELP, emit, known_profiles, note, output_option, set_option, store_option
+from bench.machine.datasheets import load_profile
 from bench.report.terminal.tables import FORMATS, Format
 from bench.units import GIB, MIB
 from etad.config import Config, Precision, load_config
@@ -66,7 +66,7 @@ def plan(
     if want:
         if memory is not None:
             raise ConfigError("--want: asks which GPUs fit, so --memory makes no sense with it")
-        chosen = [load_profile(hardware)] if hardware else list_profiles()
+        chosen = [load_profile(hardware)] if hardware else known_profiles(with_memory=True)
         sets = (*assignments, *_recompute(recompute))
         cells = make_cells(["etad-bench", "plan", "--want"], config, knobs, sets)
         if len(cells) > 1:

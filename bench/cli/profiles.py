@@ -6,14 +6,14 @@ from typing import Literal
 
 import click
 
-from bench.cli.options import note
+from bench.cli.options import known_profiles, note
 from bench.machine.datasheets import (
     LOCAL_FOLDER,
     NUMBERS,
     PRECISIONS,
+    VENDORS,
     HardwareProfile,
     dump_profile,
-    list_profiles,
     load_profile,
 )
 from bench.report.terminal.tables import grid
@@ -47,9 +47,9 @@ def profiles(name: str | None, form: Literal["table", "json"], output: Path | No
     elif name is not None:
         click.echo(_one(load_profile(name), form))
     elif form == "json":
-        click.echo(json.dumps([profile.model_dump(mode="json") for profile in list_profiles()], indent=1))
+        click.echo(json.dumps([profile.model_dump(mode="json") for profile in known_profiles()], indent=1))
     else:
-        click.echo(_table(list_profiles()))
+        click.echo(_table(known_profiles()))
 
 
 def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -> None:
@@ -69,17 +69,20 @@ def _measure(form: Literal["table", "json"], output: Path | None, force: bool) -
 def _one(profile: HardwareProfile, form: Literal["table", "json"]) -> str:
     if form == "json":
         return profile.model_dump_json(indent=1)
-    lines = [f"{profile.name}: {profile.marketing_name} ({profile.form}, {profile.architecture})"]
+    lines = [
+        f"{profile.name}: {profile.marketing_name} ({VENDORS[profile.vendor]}, {profile.form}, {profile.architecture})"
+    ]
     for field in NUMBERS:
         value = getattr(profile, field)
         if value is None:
-            lines.append(f"  {field:30} null  ({profile.unknown[field]})")
+            lines.append(f"  {field:30} null  ({profile.unknown.get(field, 'not known')})")
         else:
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
             lines.append(f"  {field:30} {text}  [{profile.sources[field]}]")
     if profile.measured is not None:
         lines += ["  measured:", *(f"    {key:32} {value}" for key, value in profile.measured)]
-    return "\n".join([*lines, f"  {profile.note}"] if profile.note else lines)
+    lines += [f"  {text}" for text in (profile.no_memory_prediction, profile.note) if text]
+    return "\n".join(lines)
 
 
 def _table(known: list[HardwareProfile]) -> str:
@@ -94,9 +97,9 @@ def _table(known: list[HardwareProfile]) -> str:
                 f"{profile.memory_bytes / GIB:g}",
                 f"{profile.memory_bandwidth_bytes_per_s / 1e9:g}",
                 str(profile.multiprocessors),
-                profile.compute_capability,
+                profile.compute_capability or "-",
                 *("-" if peak is None else f"{peak / 1e12:.1f}" for peak in peaks),
-                f"{profile.power_w:g}",
+                "-" if profile.power_w is None else f"{profile.power_w:g}",
             ]
         )
     foot = "Nominal memory; programs get less. Peaks: dense, FP32 accumulation. Sources: etad-bench profiles NAME."

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from bench.cli.options import note, output_option
+from bench.cli.options import known_profiles, note, output_option
 from etad import __version__
 from etad.errors import ConfigError
 from etad.files import write_text
@@ -22,7 +22,6 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
     The HTML is one file without a need for the network. A browser prints it as PDF.
     """
     # pandas and torch are slow to import, and --help does not need them.
-    from bench.machine.datasheets import list_profiles
     from bench.published.figures import load_published
     from bench.report.page.assemble import build_report
     from bench.report.page.collect import collect
@@ -35,7 +34,7 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
     for problem in collected.problems:
         note(problem)
     made = f"made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by etad-bench {__version__}"
-    document = build_report(collected, results, load_published(), list_profiles(), made)
+    document = build_report(collected, results, load_published(), known_profiles(with_memory=True), made)
     markdown = form == "md" or (form is None and output is not None and output.suffix == ".md")
     text = to_markdown(document) if markdown else to_html(document)
     if output is None:

@@ -20,6 +20,9 @@ from etad.resources import resource_folder
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+Vendor = Literal["nvidia", "amd", "intel", "apple"]
+VENDORS: dict[Vendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
+
 LOCAL_FOLDER = Path("profiles")
 """Profiles of the working folder: ``etad-bench profiles measure`` writes here, and they win over the shipped ones."""
 
@@ -67,14 +70,18 @@ class HardwareProfile(pydantic.BaseModel):
     """What the maker calls it."""
     device_names: tuple[str, ...]
     """What NVML and torch call it."""
-    form: Literal["laptop", "desktop", "datacenter"]
-    """What it is built into."""
+    vendor: Vendor = "nvidia"
+    """Who makes it. Memory is predicted for NVIDIA's GPUs only: see ``no_memory_prediction``."""
+    form: Literal["laptop", "desktop", "datacenter", "integrated"]
+    """What it is built into; "integrated" shares the host's memory."""
     architecture: str
     """Name of the architecture."""
-    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
-    """CUDA's number of the architecture; the rules of memory go by it."""
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")] | None
+    """CUDA's number of the architecture; the rules of memory go by it. Null: it does not run CUDA."""
     multiprocessors: Annotated[int, Field(gt=0)]
-    """Streaming multiprocessors."""
+    """Streaming multiprocessors; AMD's compute units, Intel's Xe cores, Apple's GPU cores."""
+    boost_clock_hz: Rate | None = None
+    """Clock that its peaks are counted with. Null: not known."""
     memory_bytes: Bytes
     """Nominal size. Programs get less: see ``usable_memory_bytes``, and the context overhead comes off that."""
     usable_memory_bytes: Bytes | None
@@ -89,7 +96,7 @@ class HardwareProfile(pydantic.BaseModel):
     """Dense peak in bf16, summed in fp32. None: it has no such units."""
     peak_fp16_flops_per_s: Rate | None
     """Dense peak in fp16, summed in fp32. None: it has no such units."""
-    power_w: Rate
+    power_w: Rate | None
     """Board power limit; of a laptop the highest a maker may configure, without dynamic boost."""
     context_overhead_bytes: Bytes | None
     """Process memory less the allocator's reserved memory, of a process that only has a CUDA context."""
@@ -108,13 +115,15 @@ class HardwareProfile(pydantic.BaseModel):
             known = getattr(self, field) is not None
             if known and field not in self.sources:
                 raise ValueError(f"{field} needs a source under sources:")
-            if not known and field not in self.unknown:
+            if not known and field not in self.unknown and field not in MAY_BE_LEFT_OUT:
                 raise ValueError(f"{field} is null, so it needs a reason under unknown:")
             if known and field in self.unknown:
                 raise ValueError(f"{field} has a value, yet unknown: says why it has none")
         others = sorted((self.sources.keys() | self.unknown.keys()) - set(NUMBERS))
         if others:
             raise ValueError(f"sources: and unknown: may name numbers only, not {', '.join(others)}")
+        if self.vendor == "nvidia" and self.compute_capability is None:
+            raise ValueError("compute_capability is null, and every GPU of NVIDIA has one")
         return self
 
     def peak_flops_per_s(self, precision: Precision) -> float | None:
@@ -122,15 +131,30 @@ class HardwareProfile(pydantic.BaseModel):
         peak: float | None = getattr(self, f"peak_{precision}_flops_per_s")
         return peak
 
+    def no_peak(self, precision: Precision) -> str:
+        """Return why there is no peak at ``precision``."""
+        return f"{self.name}: no {precision} peak ({self.unknown[f'peak_{precision}_flops_per_s']})"
+
     @property
     def available_memory_bytes(self) -> int:
         """Memory to plan with: what is usable where that is known, else the nominal size."""
         return self.usable_memory_bytes or self.memory_bytes
 
+    @property
+    def no_memory_prediction(self) -> str | None:
+        """Why memory cannot be predicted for it, in one line; None where it can."""
+        if self.compute_capability is not None:
+            return None
+        return (
+            f"{self.name}: memory is predicted as torch's CUDA allocator hands it out, and this GPU of "
+            f"{VENDORS[self.vendor]} does not run CUDA; etad-bench forecast takes it"
+        )
+
 
 NUMBERS = (
     "compute_capability",
     "multiprocessors",
+    "boost_clock_hz",
     "memory_bytes",
     "usable_memory_bytes",
     "memory_bandwidth_bytes_per_s",
@@ -139,6 +163,9 @@ NUMBERS = (
     "context_overhead_bytes",
 )
 """Fields that need a source, or a reason for being null."""
+
+MAY_BE_LEFT_OUT = ("boost_clock_hz",)
+"""Of these: what a profile that was measured does not know, and nothing is computed from."""
 
 
 def load_profile(name: str) -> HardwareProfile:
@@ -156,15 +183,25 @@ def load_profile(name: str) -> HardwareProfile:
     raise ConfigError(f"{name}: no such hardware profile; {hint}")
 
 
-def list_profiles() -> list[HardwareProfile]:
-    """Return every profile, laptops first, then by memory and name.
+def find_profiles() -> tuple[list[HardwareProfile], list[str]]:
+    """Return every profile, laptops first, then by memory and name; and what is wrong with the files that are none.
 
-    Raises:
-        ConfigError: a file is not a valid profile.
+    A broken file of the working folder hides the shipped one of its name, and no other.
     """
-    order = {"laptop": 0, "desktop": 1, "datacenter": 2}
-    profiles = [read_profile(path) for path in _files().values()]
-    return sorted(profiles, key=lambda profile: (order[profile.form], profile.memory_bytes, profile.name))
+    order = {"laptop": 0, "desktop": 1, "datacenter": 2, "integrated": 3}
+    profiles, problems = [], []
+    for path in _files().values():
+        try:
+            profiles.append(read_profile(path))
+        except ConfigError as error:
+            problems.append(str(error))
+    profiles.sort(key=lambda profile: (order[profile.form], profile.memory_bytes, profile.name))
+    return profiles, problems
+
+
+def list_profiles() -> list[HardwareProfile]:
+    """Return every profile that can be read, in the order of :func:`find_profiles`."""
+    return find_profiles()[0]
 
 
 def match_profile(device_name: str, memory_bytes: int) -> HardwareProfile | None:

@@ -39,9 +39,12 @@ def measure_roof(device: torch.device, config: Config) -> Roof:
     return roof_of_profile(profile, device_precision(config.step.precision, profile.compute_capability), operator_s)
 
 
-def device_precision(precision: Literal["fp32", "bf16", "fp16"], compute_capability: str) -> Precision:
-    """Return what a GPU computes with: convolutions in fp32 use TF32 units where there are some and flags allow it."""
-    ampere = int(compute_capability.partition(".")[0]) >= 8
+def device_precision(precision: Literal["fp32", "bf16", "fp16"], compute_capability: str | None) -> Precision:
+    """Return what a GPU computes with: convolutions in fp32 use TF32 units where there are some and flags allow it.
+
+    Elsewhere than on CUDA, where there is no compute capability, they do not.
+    """
+    ampere = compute_capability is not None and int(compute_capability.partition(".")[0]) >= 8
     if precision == "fp32" and ampere and torch.backends.cudnn.conv.fp32_precision == "tf32":  # type: ignore[attr-defined]
         return "tf32"
     return precision

@@ -9,6 +9,10 @@ from bench.predict.device_rules import DEFAULT_CAPABILITY
 from bench.predict.memory import Interval, MemoryPrediction, OutOfMemory, predict_from_trace
 from bench.predict.recorder import Trace
 from bench.units import GIB, MIB
+from etad.errors import ConfigError
+
+HOST_SHARE = 0.5
+"""Of memory that the host shares: a margin below it is called uncertain. It is caution, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Target:
         context_unknown: why it is not known; empty if it is.
         compute_capability: decides how much workspace cuBLAS gets.
         profile: None for a mere size.
+        shared: whether the host's programs use the same memory.
     """
 
     name: str
@@ -32,10 +37,18 @@ class Target:
     context_unknown: str
     compute_capability: tuple[int, int]
     profile: HardwareProfile | None = None
+    shared: bool = False
 
     @classmethod
     def of_profile(cls, profile: HardwareProfile) -> Self:
-        """Return the GPU of a profile."""
+        """Return the GPU of a profile.
+
+        Raises:
+            ConfigError: it does not run CUDA.
+        """
+        if profile.no_memory_prediction is not None:
+            raise ConfigError(profile.no_memory_prediction)
+        assert profile.compute_capability is not None
         major, minor = profile.compute_capability.split(".")
         return cls(
             name=profile.name,
@@ -45,6 +58,7 @@ class Target:
             context_unknown=profile.unknown.get("context_overhead_bytes", ""),
             compute_capability=(int(major), int(minor)),
             profile=profile,
+            shared=profile.form == "integrated",
         )
 
     @classmethod
@@ -114,6 +128,9 @@ def judge_within(prediction: MemoryPrediction, target: Target) -> Fit:
 
 
 def _with_context(margin: Interval, target: Target) -> Fit:
+    if target.shared and margin.low_bytes < target.memory_bytes * HOST_SHARE:
+        left = f"{margin.low_bytes / MIB:.0f} MiB are left for the host, which shares this memory"
+        return Fit("uncertain", left, margin)
     if target.context_bytes is None and margin.low_bytes < CONTEXT_ALLOWANCE_BYTES:
         left = f"{margin.low_bytes / MIB:.0f} MiB are left for the CUDA context, whose size is not known"
         return Fit("uncertain", left, margin)

@@ -59,7 +59,7 @@ def roof_of_profile(profile: HardwareProfile, precision: Precision, operator_s: 
     peak = profile.peak_flops_per_s(precision)
     source = f"data sheet of {profile.name}, {precision}"
     if peak is None:
-        source = f"{profile.name} has no {precision} units"
+        source = profile.no_peak(precision)
     return Roof(peak, profile.memory_bandwidth_bytes_per_s, operator_s, source)
 
 

@@ -29,11 +29,12 @@ from bench.machine.datasheets import (
 from bench.machine.gpu_probe import Gpu, complete_profile, context_overhead_bytes
 from bench.machine.nvml import memory_of_process
 from bench.machine.speeds import best_rate, copy_bytes_per_s, matmul_flops_per_s
+from bench.predict.fit import Target
 from etad.errors import ConfigError, DeviceError
 
 MIB = 2**20
-FP32_CORES = {"7.0": 64, "7.5": 64, "8.0": 64}
-"""FP32 units of a multiprocessor where they are not 128 (CUDA programming guide)."""
+FP32_CORES = {"7.0": 64, "7.5": 64, "8.0": 64, "cdna2": 64, "cdna3": 64, "cdna4": 64}
+"""FP32 units of a multiprocessor where they are not 128 (CUDA programming guide; CDNA white papers)."""
 
 
 def names() -> list[str]:
@@ -42,8 +43,9 @@ def names() -> list[str]:
 
 def test_there_are_enough_from_laptop_to_datacenter() -> None:
     profiles = list_profiles()
-    assert len(profiles) >= 28
-    assert {profile.form for profile in profiles} == {"laptop", "desktop", "datacenter"}
+    assert len(profiles) >= 39 + 40
+    assert {profile.form for profile in profiles} == {"laptop", "desktop", "datacenter", "integrated"}
+    assert {profile.vendor for profile in profiles} == {"nvidia", "amd", "intel", "apple"}
     assert {"rtx_3060_laptop_6g", "h100_sxm_80g", "h200_sxm_141g", "b200_180g"} <= set(names())
 
 
@@ -60,17 +62,51 @@ def test_every_number_has_a_source_or_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_numbers_are_plausible(name: str) -> None:
     profile = load_profile(name)
-    assert 4e9 < profile.memory_bytes < 200e9
-    assert profile.available_memory_bytes <= profile.memory_bytes
+    assert 4e9 < profile.memory_bytes < 600e9
+    assert 0.85 * profile.memory_bytes < profile.available_memory_bytes <= profile.memory_bytes
     assert 1e11 < profile.memory_bandwidth_bytes_per_s < 1e13
-    # Dense peaks rise with narrower numbers, and the FP32 peak gives away the clock it was counted with.
+    # Dense peaks rise with narrower numbers.
     known = [peak for peak in map(profile.peak_flops_per_s, PRECISIONS) if peak is not None]
     assert known == sorted(known)
-    cores = FP32_CORES.get(profile.compute_capability, 128)
-    clock_hz = profile.peak_fp32_flops_per_s / (2 * cores * profile.multiprocessors)
-    assert 1.0e9 < clock_hz < 2.7e9
-    major = int(profile.compute_capability.split(".")[0])
-    assert (profile.peak_bf16_flops_per_s is not None) == (major >= 8)
+    if profile.compute_capability is not None and profile.form != "integrated":
+        major = int(profile.compute_capability.split(".")[0])
+        assert (profile.peak_bf16_flops_per_s is not None) == (major >= 8)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_numbers_agree_with_each_other(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.boost_clock_hz is not None
+    cores = FP32_CORES.get(profile.compute_capability or profile.architecture, 128)
+    counted = 2 * cores * profile.multiprocessors * profile.boost_clock_hz
+    assert profile.peak_fp32_flops_per_s == pytest.approx(counted, rel=0.015)
+    if None in (profile.compute_capability, profile.peak_tf32_flops_per_s, profile.peak_bf16_flops_per_s):
+        return
+    # Half of the rate in TF32 (the brief of the B200 rounds), the same in both half precisions.
+    assert profile.peak_bf16_flops_per_s == pytest.approx(2 * profile.peak_tf32_flops_per_s, rel=0.03)
+    assert profile.peak_fp16_flops_per_s == profile.peak_bf16_flops_per_s
+    # NVIDIA's boards do one, two or four times FP32 in TF32; chips with HBM about eight times, exports less.
+    ratio = profile.peak_tf32_flops_per_s / profile.peak_fp32_flops_per_s
+    if "GeForce" in profile.marketing_name:
+        assert ratio == pytest.approx(1, rel=0.01)
+    elif profile.compute_capability in ("8.6", "8.9", "12.0"):
+        assert ratio in (pytest.approx(1, rel=0.12), pytest.approx(2, rel=0.02))
+    else:
+        assert 1.8 < ratio < 16
+
+
+def test_a_gpu_without_cuda_is_refused_by_memory_and_plan_in_one_line() -> None:
+    for command in (["memory", "-c", "quickstart"], ["plan", "-c", "quickstart"]):
+        result = CliRunner().invoke(main, [*command, "--hardware", "mi300x_192g"])
+        assert result.exit_code == 2
+        assert "this GPU of AMD does not run CUDA; etad-bench forecast takes it" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_memory_that_the_host_shares_is_not_promised() -> None:
+    target = Target.of_profile(load_profile("jetson_orin_nano_super_8g"))
+    assert target.shared
+    assert not Target.of_profile(load_profile("rtx_4060_8g")).shared
 
 
 def test_unknown_name_gives_the_nearest() -> None:
@@ -90,7 +126,9 @@ def test_a_present_gpu_is_matched_by_name_and_size() -> None:
     assert name("NVIDIA A100-SXM4-40GB", 40960) == "a100_sxm_40g"
     assert name("Tesla T4", 15360) == "t4_16g"
     assert name("NVIDIA GeForce RTX 3080 Laptop GPU", 16384) == "rtx_3080_laptop_16g"
-    assert name("NVIDIA GeForce RTX 3080 Laptop GPU", 8192) is None
+    assert name("NVIDIA GeForce RTX 3080 Laptop GPU", 8192) == "rtx_3080_laptop_8g"
+    assert name("NVIDIA GeForce RTX 5060 Ti", 16311) == "rtx_5060_ti_16g"
+    assert name("NVIDIA GeForce RTX 3080 Laptop GPU", 12288) is None
     assert name("NVIDIA GeForce GT 710", 2048) is None
 
 
@@ -290,6 +328,22 @@ def test_profiles_are_listed() -> None:
     assert all(name in table.output for name in names())
     listed = json.loads(CliRunner().invoke(main, ["profiles", "--format", "json"]).output)
     assert [entry["name"] for entry in listed] == names()
+
+
+def test_one_broken_profile_is_named_and_the_others_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "mine.yaml").write_text("name: [")
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["profiles"], ["profiles", "--format", "json"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0
+        assert "mi300x_192g" in result.stdout
+        assert result.stderr.strip().splitlines() == [
+            "etad-bench: left out: profiles/mine.yaml, line 1: not valid YAML (expected the node content, "
+            "but found '<stream end>')"
+        ]
+    # A present GPU is still found.
+    assert match_profile("Tesla T4", 15360 * MIB) is not None
 
 
 def test_one_profile_is_printed_with_its_sources() -> None:

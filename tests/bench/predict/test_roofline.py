@@ -73,7 +73,7 @@ def test_the_roof_of_a_profile() -> None:
     roof = roof_of_profile(profile, "fp32")
     assert roof.peak_flops_per_s == profile.peak_fp32_flops_per_s
     assert "data sheet" in roof.source
-    assert "no bf16 units" in roof_of_profile(profile, "bf16").source
+    assert "no bf16 peak" in roof_of_profile(profile, "bf16").source
 
 
 def test_a_plot_needs_a_file_that_can_be_drawn_and_something_to_draw(tmp_path: Path) -> None:
