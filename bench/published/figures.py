@@ -47,9 +47,10 @@ class Cost(_Part):
     training_h: Positive | None = None
     epoch_min: Positive | None = None
     step_s: Positive | None = None
+    """Of training: forward and backward."""
     frames_per_s: Positive | None = None
     """Inference, frames of video per second."""
-    videos_per_s: Positive | None = None
+    inference_videos_per_s: Positive | None = None
     compute_tflop: Positive | None = None
     """Floating-point operations of one forward pass, in 10^12."""
     statement: str | None = None
@@ -167,9 +168,9 @@ def describe_cost(cost: Cost | None) -> str:
         f"{cost.memory_gb:g} GB {cost.memory_meaning}" if cost.memory_gb else "",
         f"{cost.training_h:g} h of training" if cost.training_h else "",
         f"{cost.epoch_min:g} min an epoch" if cost.epoch_min else "",
-        f"{cost.step_s:g} s a step" if cost.step_s else "",
+        f"{cost.step_s:g} s a training step" if cost.step_s else "",
         f"{cost.frames_per_s:g} frames/s" if cost.frames_per_s else "",
-        f"{cost.videos_per_s:g} videos/s" if cost.videos_per_s else "",
+        f"{cost.inference_videos_per_s:g} videos/s in inference" if cost.inference_videos_per_s else "",
         f"{cost.compute_tflop:g} TFLOP" if cost.compute_tflop else "",
         cost.statement or "",
     ]

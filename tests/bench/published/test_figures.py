@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cli import main
 from bench.published.figures import (
@@ -18,6 +21,7 @@ from bench.published.figures import (
     load_published,
 )
 from bench.report.terminal.published import format_figures
+from bench.torch_internals.fake_mode import fake_mode
 from etad.config import load_config
 from etad.errors import ConfigError
 
@@ -44,7 +48,43 @@ def test_figures_of_others_are_there() -> None:
     assert {35.10, 34.10, 34.14, 33.42} == averages("E2E-TAD", "activitynet")
     assert {59.1, 59.2, 59.4} == averages("TALLFormer", "thumos")
     assert {77.07, 74.65} <= averages("AdaTAD", "thumos")
-    assert averages("DyFADet", "hacs") == {39.45, 39.2}
+    assert averages("DyFADet", "hacs") == {39.45, 39.2, 44.3}
+
+
+def encoder_tflop(width: int, depth: int, heads: int, hidden: int, patch: int, size: int) -> float:
+    """Count the VideoMAE encoder of AdaTAD for its 768 frames, 48 clips of 16, one block of it for all."""
+    with fake_mode():
+        embed = nn.Conv3d(3, width, (2, patch, patch), (2, patch, patch))
+        qkv, out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        up, down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        with torch.no_grad(), FlopCounterMode(display=False) as embedding:
+            tokens = embed(torch.empty(1, 3, 16, size, size)).flatten(2).transpose(1, 2)
+        length = tokens.shape[1]
+        with torch.no_grad(), FlopCounterMode(display=False) as block:
+            query, key, value = qkv(tokens).view(1, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            mixed = (query @ key.transpose(-1, -2)).softmax(-1) @ value
+            down(up(out(mixed.transpose(1, 2).reshape(1, length, width))))
+    return 48 * (embedding.get_total_flops() + depth * block.get_total_flops()) / 1e12
+
+
+BASE, LARGE, GIANT = (768, 12, 12, 3072, 16), (1024, 24, 16, 4096, 16), (1408, 40, 16, 6144, 14)
+
+
+@pytest.mark.parametrize(
+    ("input_", "network", "size"),
+    [("VideoMAE-B", BASE, 160), ("VideoMAE-L", LARGE, 160), ("VideoMAE-L", LARGE, 224), ("VideoMAEv2-g", GIANT, 160)],
+)
+def test_the_arithmetic_of_a_row_is_that_of_the_network_and_size_it_names(
+    input_: str, network: tuple[int, int, int, int, int], size: int
+) -> None:
+    stated = {
+        figure.cost.compute_tflop
+        for figure in load_published()
+        if figure.method == "AdaTAD" and figure.input.startswith(input_) and figure.cost and figure.cost.compute_tflop
+    }
+    counted = encoder_tflop(*network, size)
+    # What AdaTAD adds to the encoder, adapters and its head, is 3 to 5 % more.
+    assert any(1.03 < (tflop or 0) / counted < 1.05 for tflop in stated), (stated, counted)
 
 
 def test_every_figure_has_a_source_and_a_mark() -> None:
