@@ -305,9 +305,16 @@ class PostprocessConfig(Section):
     soft_nms_sigma: PositiveFloat = 0.35
     """The decay is exp(-tIoU² / sigma)."""
     max_segments: Positive = 100
-    """Segments kept per video, before classes multiply them."""
+    """Segments kept per video, before classes multiply them; with ``windows: each`` per window, and at last as many
+    detections per video."""
     min_score: Annotated[float, Field(ge=0.0)] = 0.0
-    """Detections below this score are dropped."""
+    """Soft-NMS ends below this decayed score."""
+    voting_tiou: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """A kept segment moves to the mean, weighted with their scores, of all that overlap it at least so much. None: it
+    stays. Not with ``classes: snippet``."""
+    windows: Literal["together", "each"] = "together"
+    """Soft-NMS of a video's windows. together: one, then the classes. each: one for each window, then the classes, then
+    one over all detections of the video whatever their class (OpenTAD). Not with ``classes: snippet``."""
 
 
 class EvaluateConfig(Section):
@@ -345,6 +352,12 @@ class Config(Section):
     def _parts_fit(self) -> Self:
         if self.postprocess.classes == "snippet" and self.model.classifier is None:
             raise ValueError("postprocess.classes is 'snippet', which needs the section model.classifier")
+        for key, plain in (("voting_tiou", None), ("windows", "together")):
+            if self.postprocess.classes == "snippet" and getattr(self.postprocess, key) != plain:
+                raise ValueError(
+                    f"postprocess.{key} is for one score a segment; leave it out, or set postprocess.classes to "
+                    "'external' or 'agnostic'"
+                )
         if self.data.window is not None and self.data.input == "frames":
             raise ValueError("data.window works on features only; remove it or set data.input to 'features'")
         detector = self.model.detector

@@ -281,9 +281,9 @@ def _label(value: Any) -> str | None:
 
 def _unused(path: Path, ignored: Collection[str], labels: Collection[str]) -> Iterator[str]:
     for name in ignored:
-        if name not in labels:
-            hint = nearest(name, labels)
-            yield f"{path}: data.ignored_classes names {name!r}, which is no class of it{f'; {hint}' if hint else ''}"
+        # A file without them is in order; a misspelt one is not.
+        if name not in labels and (hint := nearest(name, labels, otherwise="")):
+            yield f"{path}: data.ignored_classes names {name!r}, which is no class of it; {hint}"
 
 
 def _number(value: Any) -> float | None:

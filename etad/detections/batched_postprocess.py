@@ -2,7 +2,8 @@
 
 ``postprocess.py`` is the reference, and the numbers are the same: in float64 as there, because which candidate is the
 best of a round must not depend on rounding. That costs a GPU nothing: a round of soft-NMS takes as long as its kernels
-need to start, whatever they compute with. All videos go through a round together, each keeping one candidate.
+need to start, whatever they compute with. All videos go through a round together, each keeping one candidate. Only a
+vote's sums are added up in another order than there.
 """
 
 import math
@@ -54,6 +55,10 @@ class RawTensors:
         return RawDetections(segments, scores, start, end, classes, self.start_s, self.duration_s)
 
 
+Groups = Sequence[tuple[str, Sequence[RawTensors]]]
+"""Views that share a soft-NMS, with the id of their video."""
+
+
 @torch.inference_mode()
 def batched_detections(
     videos: Mapping[str, Sequence[RawTensors]],
@@ -75,58 +80,113 @@ def batched_detections(
         DataError: an output is NaN or infinite, or a video has no class scores.
         ValueError: the mode's class scores were not passed.
     """
-    seen = {video_id: views for video_id, views in videos.items() if views}
-    kept = _kept(seen, config).cpu().numpy() if seen else np.zeros((0, 0, 4))
     found = {video_id: Detections.empty() for video_id in videos}
-    for video_id, rows in zip(seen, kept, strict=True):
+    seen: Groups = [(video_id, views) for video_id, views in videos.items() if views]
+    if config.windows == "each":
+        windows: Groups = [(video_id, [view]) for video_id, views in seen for view in views]
+        of_windows: dict[str, list[Detections]] = {video_id: [] for video_id, _ in seen}
+        for (video_id, _), one in zip(windows, _detected(windows, durations_s, config, class_scores), strict=True):
+            of_windows[video_id].append(one)
+        return found | (_suppressed_again(of_windows, seen[0][1][0].scores.device, config) if seen else {})
+    detected = _detected(seen, durations_s, config, class_scores)
+    return found | {video_id: one for (video_id, _), one in zip(seen, detected, strict=True)}
+
+
+def _detected(
+    groups: Groups, durations_s: Mapping[str, float], config: PostprocessConfig, class_scores: ClassScores | None
+) -> list[Detections]:
+    """Return the detections of every group of views that share a soft-NMS."""
+    found = []
+    for (video_id, _), rows in zip(groups, _kept(groups, config).cpu().numpy() if groups else [], strict=True):
         # [n, 4]: a video whose candidates ran out goes on with minus infinity.
         segments_s, scores, labels = np.split(rows[rows[:, 2] >= config.min_score], (2, 3), axis=1)
-        found[video_id] = kept_detections(
-            video_id,
-            segments_s,
-            scores[:, 0],
-            labels[:, 0].astype(np.int64) if config.classes == "snippet" else None,
-            durations_s[video_id],
-            config,
-            class_scores,
+        found.append(
+            kept_detections(
+                video_id,
+                segments_s,
+                scores[:, 0],
+                labels[:, 0].astype(np.int64) if config.classes == "snippet" else None,
+                durations_s[video_id],
+                config,
+                class_scores,
+            )
         )
     return found
 
 
-def batched_soft_nms(segments: Tensor, scores: Tensor, sigma: float, max_segments: int) -> tuple[Tensor, Tensor]:
-    """Gaussian soft-NMS of several sets of candidates; see :func:`etad.detections.soft_nms.soft_nms`.
+def _suppressed_again(
+    of_windows: Mapping[str, Sequence[Detections]], device: torch.device, config: PostprocessConfig
+) -> dict[str, Detections]:
+    """Put the detections of each video's windows through one more soft-NMS, as ``postprocess.suppressed_again``."""
+
+    def joined(name: str, filler: float) -> Tensor:
+        parts = [np.concatenate([getattr(one, name) for one in windows]) for windows in of_windows.values()]
+        rows = [torch.from_numpy(part) for part in parts]
+        return pad_sequence(rows, batch_first=True, padding_value=filler).to(device)
+
+    segments_s, scores = joined("segments_s", 0.0), joined("scores", -math.inf)  # [V, N, 2], [V, N]
+    kept, kept_scores, voted_s = batched_soft_nms_with_voting(
+        segments_s, scores, config.soft_nms_sigma, config.max_segments, config.voting_tiou
+    )
+    columns = (voted_s, kept_scores[..., None], joined("labels", 0).gather(1, kept).double()[..., None])
+    found = {}
+    for video_id, rows in zip(of_windows, torch.cat(columns, dim=2).cpu().numpy(), strict=True):
+        lasting = rows[rows[:, 2] >= config.min_score]
+        found[video_id] = Detections(lasting[:, :2].copy(), lasting[:, 2].copy(), lasting[:, 3].astype(np.int64))
+    return found
+
+
+def batched_soft_nms_with_voting(
+    segments: Tensor, scores: Tensor, sigma: float, max_segments: int, voting_tiou: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gaussian soft-NMS of several sets of candidates; see :func:`etad.detections.soft_nms.soft_nms_with_voting`.
 
     Args:
         segments: float64 ``[V, N, 2]``, any unit, finite.
         scores: float64 ``[V, N]``, not negative; minus infinity where there is no candidate.
         sigma: width of the decay.
         max_segments: stop after so many.
+        voting_tiou: tIoU from which a candidate votes. None: nobody does.
 
     Returns:
         indices: int64 ``[V, n]``, kept candidates in the order of keeping; n is ``max_segments``, or N if that is less.
         scores: float64 ``[V, n]``, their decayed scores; minus infinity once a set is used up.
+        segments: float64 ``[V, n, 2]``, where the votes put them.
     """
     start, end = segments[..., 0].contiguous(), segments[..., 1].contiguous()  # [V, N]
     length, live = end - start, scores.clone()  # [V, N]
-    rounds: list[tuple[Tensor, Tensor]] = []
+    votes = scores.clamp(min=0.0)  # [V, N]
+    rounds: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for _ in range(min(max_segments, scores.shape[1])):
         best_score, best = live.max(dim=1, keepdim=True)  # [V, 1]
-        rounds.append((best, best_score))
-        overlap = torch.minimum(end, end.gather(1, best)).sub_(torch.maximum(start, start.gather(1, best)))  # [V, N]
+        from_, to = start.gather(1, best), end.gather(1, best)  # [V, 1]
+        overlap = torch.minimum(end, to).sub_(torch.maximum(start, from_))  # [V, N]
         overlap.clamp_(min=0.0)
         union = (length + length.gather(1, best)).sub_(overlap).clamp_(min=LEAST_LENGTH)
-        decay = overlap.div_(union).square_().mul_(-1.0 / sigma).clamp_(min=LEAST_EXPONENT).exp_()
+        tiou = overlap.div_(union)
+        if voting_tiou is not None:
+            weights = votes * (tiou >= voting_tiou)
+            weight = weights.sum(dim=1, keepdim=True)
+            # A segment without length overlaps with nobody, not even with itself.
+            from_, to = (
+                torch.where(weight > 0, (weights * edge).sum(dim=1, keepdim=True) / weight, unmoved)
+                for edge, unmoved in ((start, from_), (end, to))
+            )
+        rounds.append((best, best_score, from_, to))
+        decay = tiou.square_().mul_(-1.0 / sigma).clamp_(min=LEAST_EXPONENT).exp_()
         live.mul_(decay).scatter_(1, best, -math.inf)
-    kept, kept_scores = (torch.cat(columns, dim=1) for columns in zip(*rounds, strict=True))
-    return kept, kept_scores
+    if not rounds:
+        return scores.new_zeros(len(scores), 0, dtype=torch.int64), scores[:, :0], segments[:, :0]
+    kept, kept_scores, first, last = (torch.cat(columns, dim=1) for columns in zip(*rounds, strict=True))
+    return kept, kept_scores, torch.stack((first, last), dim=2)
 
 
-def _kept(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig) -> Tensor:
-    """Return what soft-NMS keeps of every video: start and end in seconds, score and class, float64 ``[V, n, 4]``."""
-    segments_s, scores, labels = _candidates(videos, config)
-    # The views of a video share one soft-NMS; a video of fewer views than another has no candidates in their place.
-    counts = [len(views) for views in videos.values()]
-    # [V, most views], -1 where a video has fewer
+def _kept(groups: Groups, config: PostprocessConfig) -> Tensor:
+    """Return what soft-NMS keeps of every group: start and end in seconds, score and class, float64 ``[V, n, 4]``."""
+    segments_s, scores, labels = _candidates(groups, config)
+    # The views of a group share one soft-NMS; a group of fewer views than another has no candidates in their place.
+    counts = [len(views) for _, views in groups]
+    # [V, most views], -1 where a group has fewer
     view = pad_sequence(torch.arange(len(scores)).split(counts), batch_first=True, padding_value=-1).to(scores.device)
     segments_s, labels = segments_s[view].flatten(1, 2), labels[view].flatten(1)  # [V, N, 2], [V, N]
     scores = scores[view].masked_fill((view < 0)[..., None], -math.inf).flatten(1)  # [V, N]
@@ -139,14 +199,16 @@ def _kept(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig)
         stretch = last - segments_s.masked_fill(missing, math.inf).amin(dim=(1, 2)) + 1.0  # [V]
         where = segments_s + (stretch.nan_to_num(neginf=0.0)[:, None] * labels)[..., None]
         most *= config.classes_per_segment
-    kept, kept_scores = batched_soft_nms(where, scores, config.soft_nms_sigma, most)
-    kept_labels = labels.gather(1, kept).double()  # [V, n]
-    return torch.cat(
-        (segments_s.take_along_dim(kept[..., None], 1), kept_scores[..., None], kept_labels[..., None]), dim=2
+    kept, kept_scores, voted_s = batched_soft_nms_with_voting(
+        where, scores, config.soft_nms_sigma, most, config.voting_tiou
     )
+    kept_labels = labels.gather(1, kept).double()  # [V, n]
+    # Without votes, the segments as they were before classes moved them.
+    kept_s = segments_s.take_along_dim(kept[..., None], 1) if config.voting_tiou is None else voted_s
+    return torch.cat((kept_s, kept_scores[..., None], kept_labels[..., None]), dim=2)
 
 
-def _candidates(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessConfig) -> tuple[Tensor, Tensor, Tensor]:
+def _candidates(groups: Groups, config: PostprocessConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Return the candidates of all W views: one for each proposal and each of the M classes it gets, N in all.
 
     Returns:
@@ -154,13 +216,13 @@ def _candidates(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessC
         scores: float64 ``[W, N]``; minus infinity where a proposal is no candidate.
         labels: int64 ``[W, N]``; 0 where classes are not the proposals' own.
     """
-    views = [view for of_video in videos.values() for view in of_video]
+    views = [view for _, of_group in groups for view in of_group]
     segments, scores, start, end = (
         torch.stack([getattr(view, name) for view in views]) for name in ("segments", "scores", "start", "end")
     )
     given = [view.snippet_classes for view in views if view.snippet_classes is not None]
     classes = torch.stack(given) if given else None
-    _check_finite(videos, [segments, scores, start, end] + ([] if classes is None else [classes]))
+    _check_finite(groups, [segments, scores, start, end] + ([] if classes is None else [classes]))
 
     place = torch.tensor([(view.start_s, view.duration_s) for view in views], dtype=torch.float64).to(segments.device)
     begin_s, duration_s = place[:, :, None, None].unbind(1)  # [W, 2] -> [W, 1, 1] each
@@ -180,9 +242,9 @@ def _candidates(videos: Mapping[str, Sequence[RawTensors]], config: PostprocessC
     return segments_s.flatten(1, 2), scores.flatten(1), labels.flatten(1)
 
 
-def _check_finite(videos: Mapping[str, Sequence[RawTensors]], outputs: Sequence[Tensor]) -> None:
+def _check_finite(groups: Groups, outputs: Sequence[Tensor]) -> None:
     finite = torch.stack([output.isfinite().flatten(1).all(dim=1) for output in outputs]).all(dim=0).tolist()
-    owners = [video_id for video_id, views in videos.items() for _ in views]
+    owners = [video_id for video_id, views in groups for _ in views]
     for video_id, fine in zip(owners, finite, strict=True):
         if not fine:
             raise DataError(f"{video_id}: the network returned NaN or infinity; its training must have diverged")

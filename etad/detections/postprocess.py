@@ -1,7 +1,9 @@
 """From the detector's raw outputs to a video's detections (specification, section 7).
 
 The published path: drop proposals whose ends are not boundaries, Gaussian soft-NMS, then multiply by the best
-video-level class scores. Segments stay unclipped until after NMS. All arrays are numpy; nothing here needs torch.
+video-level class scores. Segments stay unclipped until after NMS. OpenTAD's path for sliding windows does so for each
+window, with voting, and lets all detections of the video go through a second soft-NMS (specification, section 8). All
+arrays are numpy; nothing here needs torch.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from etad.config import PostprocessConfig
 from etad.detections.class_scores import ClassScores
 from etad.detections.detections import BoolArray, Detections, FloatArray, IntArray, RawDetections
-from etad.detections.soft_nms import soft_nms, soft_nms_per_class
+from etad.detections.soft_nms import soft_nms_per_class, soft_nms_with_voting
 from etad.errors import DataError
 
 
@@ -26,8 +28,9 @@ def to_detections(
 ) -> Detections:
     """Turn the raw outputs of a video's views into its detections.
 
-    All views share one soft-NMS. With ``classes: external`` the order is the published one: kept segments by descending
-    score, each followed by its next best class. The other modes sort all detections by descending score.
+    All views share one soft-NMS, unless ``windows: each`` says otherwise. With ``classes: external`` the order is the
+    published one: kept segments by descending score, each followed by its next best class. Otherwise all detections are
+    sorted by descending score.
 
     Args:
         video_id: names the video in ``class_scores`` and in errors.
@@ -44,6 +47,11 @@ def to_detections(
         return Detections.empty()
     if not all(view.is_finite() for view in views):
         raise DataError(f"{video_id}: the network returned NaN or infinity; its training must have diverged")
+    if config.windows == "each":
+        first = config.model_copy(update={"windows": "together"})
+        return suppressed_again(
+            [to_detections(video_id, [view], duration_s, first, class_scores) for view in views], config
+        )
     if config.boundary_filter:
         views = [_filtered(view) for view in views]
     segments_s = np.concatenate([view.segments_in_seconds() for view in views])  # [N, 2] of all views
@@ -59,9 +67,23 @@ def to_detections(
             config.max_segments * config.classes_per_segment,
             config.min_score,
         )
+        voted_s = segments_s[kept]
     else:
-        kept, scores = soft_nms(segments_s, scores, config.soft_nms_sigma, config.max_segments, config.min_score)
-    return kept_detections(video_id, segments_s[kept], scores, labels, duration_s, config, class_scores)
+        _, scores, voted_s = soft_nms_with_voting(segments_s, scores, *_settings(config))
+    return kept_detections(video_id, voted_s, scores, labels, duration_s, config, class_scores)
+
+
+def suppressed_again(windows: Sequence[Detections], config: PostprocessConfig) -> Detections:
+    """Put the detections of a video's windows through one more soft-NMS, whatever their class: ``windows: each``."""
+    segments_s, scores, labels = (
+        np.concatenate([getattr(found, name) for found in windows]) for name in ("segments_s", "scores", "labels")
+    )
+    kept, kept_scores, voted_s = soft_nms_with_voting(segments_s, scores, *_settings(config))
+    return Detections(voted_s, kept_scores, labels[kept])
+
+
+def _settings(config: PostprocessConfig) -> tuple[float, int, float, float | None]:
+    return config.soft_nms_sigma, config.max_segments, config.min_score, config.voting_tiou
 
 
 def kept_detections(

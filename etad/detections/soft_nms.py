@@ -1,4 +1,4 @@
-"""Gaussian soft-NMS, over all candidates or within each class (specification, section 7)."""
+"""Gaussian soft-NMS, over all candidates or within each class, and voting (specification, sections 7 and 8)."""
 
 import numpy as np
 
@@ -16,16 +16,38 @@ def soft_nms(
 ) -> tuple[IntArray, FloatArray]:
     """Gaussian soft-NMS: keep the best candidate, multiply the others' scores by exp(-IoU² / sigma), repeat.
 
+    Arguments and results as for :func:`soft_nms_with_voting`, without the votes.
+    """
+    kept, kept_scores, _ = soft_nms_with_voting(segments, scores, sigma, max_segments, min_score, None)
+    return kept, kept_scores
+
+
+def soft_nms_with_voting(
+    segments: FloatArray,
+    scores: FloatArray,
+    sigma: float,
+    max_segments: int,
+    min_score: float,
+    voting_tiou: float | None,
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Gaussian soft-NMS, after which the candidates around a kept one decide where it lies.
+
+    What is kept gets the mean of all candidates that overlap it at least so much, itself included, whether they were
+    kept or not, weighted with their scores from before any decay (OpenTAD, models/utils/post_processing/nms/nms.py,
+    commit 3dd7b03, ``seg_voting``). Its own score, and what others lose by it, is not changed by that.
+
     Args:
         segments: ``[K, 2]``, any unit; ends before starts overlap with nothing.
         scores: ``[K]``, not negative.
         sigma: width of the decay.
         max_segments: stop after so many.
         min_score: stop below this decayed score.
+        voting_tiou: tIoU from which a candidate votes. None: nobody does.
 
     Returns:
         indices: int64 ``[n]``, kept candidates in the order of keeping.
         scores: float64 ``[n]``, their decayed scores; never rising.
+        segments: float64 ``[n, 2]``, where the votes put them.
     """
     start = np.ascontiguousarray(segments[:, 0], dtype=np.float64)
     end = np.ascontiguousarray(segments[:, 1], dtype=np.float64)
@@ -33,12 +55,12 @@ def soft_nms(
     live = scores.astype(np.float64)
     count = min(max_segments, len(live))
     kept = np.zeros(count, dtype=np.int64)
-    kept_scores = np.zeros(count)
+    kept_scores, voted = np.zeros(count), np.zeros((count, 2))
     for step in range(count):
         best = int(live.argmax())
         if live[best] < min_score:
-            return kept[:step], kept_scores[:step]
-        kept[step], kept_scores[step] = best, live[best]
+            return kept[:step], kept_scores[:step], voted[:step]
+        kept[step], kept_scores[step], voted[step] = best, live[best], (start[best], end[best])
         overlap = np.minimum(end, end[best])
         overlap -= np.maximum(start, start[best])
         np.maximum(overlap, 0.0, out=overlap)
@@ -46,12 +68,18 @@ def soft_nms(
         union -= overlap
         np.maximum(union, LEAST_LENGTH, out=union)
         overlap /= union
+        if voting_tiou is not None:
+            voters = np.flatnonzero(overlap >= voting_tiou)
+            weights = scores[voters].astype(np.float64)
+            # A segment without length overlaps with nobody, not even with itself.
+            if (weight := weights.sum()) > 0:
+                voted[step] = weights @ start[voters] / weight, weights @ end[voters] / weight
         np.square(overlap, out=overlap)
         overlap *= -1.0 / sigma
         np.maximum(overlap, LEAST_EXPONENT, out=overlap)
         live *= np.exp(overlap, out=overlap)
         live[best] = -np.inf
-    return kept, kept_scores
+    return kept, kept_scores, voted
 
 
 def soft_nms_per_class(

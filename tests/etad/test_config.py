@@ -96,3 +96,26 @@ def test_an_unknown_config_names_the_nearest() -> None:
 def test_a_malformed_assignment_says_how_to_write_it(assignment: str) -> None:
     with pytest.raises(ConfigError, match="write it as key=value"):
         load_config("anet_e2e", [assignment])
+
+
+@pytest.mark.parametrize("setting", ["voting_tiou=0.9", "windows=each"])
+def test_opentads_post_processing_needs_one_score_a_segment(setting: str) -> None:
+    assert load_config("anet_features", [f"postprocess.{setting}"])
+    with pytest.raises(ConfigError, match=f"postprocess.{setting.split('=')[0]} is for one score a segment; leave it"):
+        load_config("quickstart", [f"postprocess.{setting}"])
+
+
+def test_thumos_features_has_opentads_settings() -> None:
+    # configs/etad/thumos_i3d.py over configs/_base_/models/etad.py, sming256/OpenTAD, commit 3dd7b03.
+    config = load_config("thumos_features")
+    detector, post = config.model.detector, config.postprocess
+    assert config.data.window is not None
+    assert (config.data.length, config.data.window.overlap, config.data.window.min_action_inside) == (128, 0.5, 0.9)
+    assert (config.data.channels, config.data.stride_frames, config.data.offset_frames) == (2048, 4, 8)
+    assert (detector.bins, detector.proposal_channels, detector.proposal_hidden) == (16, 256, 256)
+    assert (detector.head_hidden, detector.max_duration, detector.extension) == (128, 64, 0.5)
+    assert (config.step.proposal_ratio, config.train.batch, config.train.epochs) == (0.1, 16, 8)
+    assert (config.train.optimizer, config.train.detector_lr, config.train.weight_decay) == ("adam", 1e-4, 1e-4)
+    assert (config.train.lr_drop_epochs, config.train.lr_drop, config.train.clip_norm) == ((5,), 0.1, 1.0)
+    assert (post.soft_nms_sigma, post.max_segments, post.min_score, post.voting_tiou) == (0.3, 200, 1e-4, 0.95)
+    assert (post.classes_per_segment, post.windows, config.evaluate.remove_duplicates) == (2, "each", True)

@@ -43,7 +43,7 @@ def record(
         metrics=metrics,
         findings={
             name: Finding(verdict=verdict)
-            for name, verdict in ({"classifier": "cuhk_val_simp_share.json"} if findings is None else findings).items()
+            for name, verdict in ({"classifier": "cuhk_val_simp_7.json"} if findings is None else findings).items()
         },
         environment={},
         command="etad-bench accuracy",
@@ -96,10 +96,10 @@ def test_seeds_that_spread_too_far_say_nothing() -> None:
 def test_every_obstacle_is_named() -> None:
     assert why_not(37.8, config="quickstart") == "no published figure belongs to the config quickstart"
     assert "synthetic data (noise)" in why_not(
-        37.8, findings={"classifier": "cuhk_val_simp_share.json", "data.synthetic": "noise"}
+        37.8, findings={"classifier": "cuhk_val_simp_7.json", "data.synthetic": "noise"}
     )
     assert why_not(37.8, findings={"classifier": "val_top1.json"}) == (
-        "classes from another source: val_top1.json, published cuhk_val_simp_share.json"
+        "classes from another source: val_top1.json, published cuhk_val_simp_7.json"
     )
     assert "classes from another source: not known" in why_not(37.8, findings={})
     assert why_not(37.8, test_videos=4728) == "4728 test videos, published 4895"

@@ -165,11 +165,15 @@ def test_ignored_classes_are_left_out_and_counted(tmp_path: Path) -> None:
     )
 
 
-def test_an_ignored_class_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_misspelt_ignored_class_is_named(tmp_path: Path) -> None:
     found = load(tmp_path, {"a": entry([1, 2])}, ignored=("rnu",))
     assert found.problems == (
         f"{found.path}: data.ignored_classes names 'rnu', which is no class of it; did you mean run?",
     )
+
+
+def test_a_file_without_the_ignored_class_is_in_order(tmp_path: Path) -> None:
+    assert load(tmp_path, {"a": entry([1, 2])}, ignored=("Ambiguous",)).problems == ()
 
 
 def test_a_video_listed_twice_is_noticed(tmp_path: Path) -> None:

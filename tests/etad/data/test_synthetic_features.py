@@ -121,7 +121,7 @@ def test_a_shipped_config_runs_on_them(annotations: Path, tmp_path: Path) -> Non
         assert not dataset.missing
         assert dataset.classes == CLASSES
         assert dataset[0].input_.shape == (8, 128)
-    scores = read_class_scores(tmp_path / "set/cuhk_val_simp_share.json", CLASSES)
+    scores = read_class_scores(tmp_path / "set/cuhk_val_simp_7.json", CLASSES)
     assert not scores.missing([f"validation{number}" for number in range(6)])
     assert scores.missing(["training0"])
     text = synthetic_text(tmp_path / "set")

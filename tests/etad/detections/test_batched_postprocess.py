@@ -56,6 +56,24 @@ def assert_same(found: dict[str, Detections], expected: dict[str, Detections]) -
         np.testing.assert_allclose(same.scores, one.scores, rtol=1e-12)
 
 
+@pytest.mark.parametrize("classes", ["external", "agnostic"])
+@pytest.mark.parametrize("windows", ["together", "each"])
+@pytest.mark.parametrize("voting_tiou", [None, 0.5, 0.95])
+def test_voting_and_windows_are_those_of_the_reference(classes: str, windows: str, voting_tiou: float | None) -> None:
+    random = np.random.default_rng(1)
+    videos = {f"video{count}": [random_view(random, 4.0 * number) for number in range(count)] for count in (2, 1, 3)}
+    videos["unseen"] = []
+    settings = {"classes": classes, "windows": windows, "voting_tiou": voting_tiou, "min_score": 1e-4}
+    config = PostprocessConfig.model_validate(settings | {"max_segments": 30, "boundary_filter": False})
+    found, expected = both_forms(videos, config, 0.1, 0.5, 0.0, 0.2)
+    for video_id, one in expected.items():
+        assert found[video_id].labels.tolist() == one.labels.tolist()
+        np.testing.assert_allclose(found[video_id].segments_s, one.segments_s, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found[video_id].scores, one.scores, rtol=1e-12)
+        most = {"each": 30, "together": 30 * (2 if classes == "external" else 1)}[windows]
+        assert len(one) == (most if videos[video_id] else 0)
+
+
 @pytest.mark.parametrize("classes", ["external", "snippet", "agnostic"])
 @pytest.mark.parametrize(
     "settings",
@@ -165,7 +183,7 @@ def test_all_of_it_runs_on_the_gpu(classes: str, gpu: FakeTensorMode, monkeypatc
     # It reads values.
     monkeypatch.setattr(batched_postprocess, "_check_finite", lambda *_: None)
     config = PostprocessConfig.model_validate({"classes": classes, "max_segments": 3})
-    kept = batched_postprocess._kept({"a": gpu_views(2), "b": gpu_views(1)}, config)
+    kept = batched_postprocess._kept([("a", gpu_views(2)), ("b", gpu_views(1))], config)
     assert kept.device.type == "cuda"
     assert kept.shape == (2, 6 if classes == "snippet" else 3, 4)
     assert kept.dtype == torch.float64

@@ -156,3 +156,79 @@ def test_detections_keep_what_they_promise(
     assert (found.segments_s <= 10).all()
     if mode != "external":
         assert (np.diff(found.scores) <= 0).all()
+
+
+# --- OpenTAD's path for sliding windows ---
+
+OPENTAD_WINDOWS = [
+    [
+        (508, 895, 522),
+        (492, 989, 285),
+        (553, 818, 61),
+        (557, 805, 233),
+        (523, 907, 707),
+        (604, 817, 241),
+        (598, 809, 401),
+        (95, 449, 54),
+        (129, 469, 839),
+        (83, 558, 197),
+        (65, 454, 304),
+        (509, 863, 886),
+    ],
+    [
+        (113, 494, 880),
+        (485, 876, 679),
+        (559, 961, 175),
+        (600, 845, 853),
+        (498, 830, 948),
+        (566, 838, 909),
+        (157, 478, 591),
+        (580, 809, 188),
+        (75, 566, 233),
+        (166, 430, 932),
+        (119, 521, 575),
+        (598, 888, 222),
+    ],
+]
+"""Start, end and score of two windows' proposals, in thousandths."""
+
+
+def test_opentads_detections_are_reproduced() -> None:
+    """Voting, and soft-NMS of each window and then of all: sming256/OpenTAD, commit 3dd7b03.
+
+    Its own ``batched_nms`` (models/utils/post_processing/nms) gave the values, from these proposals in positions of
+    windows of 128, with its conversion to seconds and two classes of scores 0.7 and 0.4 between the two passes;
+    without its rounding.
+    """
+    views = []
+    for start_s, window in zip((0.0, 6.0), OPENTAD_WINDOWS, strict=True):
+        proposals = np.array(window) / 1000
+        views.append(view(proposals[:, :2], proposals[:, 2], start_s=start_s))
+    config = PostprocessConfig(
+        soft_nms_sigma=0.3, max_segments=6, min_score=1e-4, voting_tiou=0.5, windows="each", boundary_filter=False
+    )
+    found = to_detections("a", views, 18.0, config, scores_of(0.7, 0.4))
+    expected_s = [
+        [11.4538, 14.5092],
+        [7.348, 10.8254],
+        [1.0723, 4.7753],
+        [5.3197, 8.7274],
+        [11.4538, 14.5092],
+        [1.0723, 4.7753],
+    ]
+    np.testing.assert_allclose(found.segments_s, expected_s, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.scores, [0.6636, 0.6524, 0.5873, 0.50204, 0.01353, 0.01197], rtol=0, atol=1e-5)
+    assert found.labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_windows_that_share_one_nms_keep_more() -> None:
+    views = [view([[0.1, 0.4]], [0.9]), view([[0.1, 0.4]], [0.8], start_s=5.0)]
+    scores = scores_of(0.5, 0.25)
+    together = to_detections("a", views, 20.0, PostprocessConfig(), scores)
+    each = to_detections("a", views, 20.0, PostprocessConfig(windows="each"), scores)
+    assert len(together) == len(each) == 4
+    # The second class of a segment lies on the first and decays by it.
+    assert sorted(together.scores.tolist()) == pytest.approx([0.2, 0.225, 0.4, 0.45])
+    decay = math.exp(-1 / 0.35)
+    assert each.scores.tolist() == pytest.approx([0.45, 0.4, 0.225 * decay, 0.2 * decay])
+    assert len(to_detections("a", views, 20.0, PostprocessConfig(windows="each", max_segments=3), scores)) == 3

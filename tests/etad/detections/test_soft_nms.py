@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etad.detections.soft_nms import soft_nms, soft_nms_per_class
+from etad.detections.soft_nms import soft_nms, soft_nms_per_class, soft_nms_with_voting
 from tests.etad.candidates import candidates
 
 
@@ -39,6 +40,33 @@ def test_soft_nms_equals_the_plain_one(
     assert (np.diff(decayed) <= 0).all()
     assert len(set(indices.tolist())) == len(indices) == min(limit, len(scores))
     assert (decayed <= np.array(scores)[indices]).all()
+
+
+@given(candidates(), st.floats(0.3, 1.0))
+def test_what_is_kept_moves_to_the_weighted_mean_of_all_that_overlap_it(
+    drawn: tuple[list[tuple[float, float]], list[float]], threshold: float
+) -> None:
+    segments, scores = drawn
+    arrays = np.array(segments), np.array(scores), 0.35, 10, 0.0
+    indices, decayed, voted = soft_nms_with_voting(*arrays, threshold)
+    for index, found in zip(indices.tolist(), voted.tolist(), strict=True):
+        start, end = segments[index]
+        sums = [0.0, 0.0, 0.0]
+        for (other_start, other_end), score in zip(segments, scores, strict=True):
+            overlap = max(0.0, min(end, other_end) - max(start, other_start))
+            if overlap / (end - start + other_end - other_start - overlap) >= threshold:
+                sums = [sums[0] + score * other_start, sums[1] + score * other_end, sums[2] + score]
+        assert found == pytest.approx([sums[0] / sums[2], sums[1] / sums[2]])
+    # Votes change neither what is kept nor its score.
+    same, same_scores = soft_nms(*arrays)
+    assert (same.tolist(), same_scores.tolist()) == (indices.tolist(), decayed.tolist())
+    assert soft_nms_with_voting(*arrays, None)[2].tolist() == np.array(segments)[indices].tolist()
+
+
+def test_a_segment_that_nobody_votes_for_stays() -> None:
+    segments = np.array([[1.0, 1.0], [3.0, 2.0], [0.0, 4.0]])
+    indices, _, voted = soft_nms_with_voting(segments, np.array([0.9, 0.8, 0.0]), 0.35, 3, 0.0, 0.5)
+    assert voted.tolist() == segments[indices].tolist()
 
 
 def test_soft_nms_ends_at_min_score() -> None:
