@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_option
-@click.option("--predictions", type=click.Path(path_type=Path), help="Submission JSON instead of a run's.")
+@click.option(
+    "--predictions", type=click.Path(path_type=Path), help="Submission JSON, plain or gzipped, instead of a run's."
+)
 @config_option(required=False)
 @set_option
 @click.option("--per-class", is_flag=True, help="Also print the AP of every class.")

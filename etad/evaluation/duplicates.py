@@ -28,11 +28,13 @@ def without_duplicates(video: IntArray, labels: IntArray, segments_s: FloatArray
     lengths = np.bincount(chain)
     stays = np.ones(len(labels), dtype=np.bool_)
     for members in np.split(order[lengths[chain] > 1], np.cumsum(lengths[lengths > 1])[:-1]):
-        kept: list[int] = []
-        for action in np.sort(members).tolist():
-            near = np.abs(segments_s[kept] - segments_s[action]) <= TOLERANCE_S
-            stays[action] = not near.all(axis=1).any()
-            if stays[action]:
-                kept.append(action)
+        members.sort()
+        kept: list[list[float]] = []
+        # Mostly two or three: plain numbers are compared sooner than an array is made.
+        for action, (start_s, end_s) in zip(members.tolist(), segments_s[members].tolist(), strict=True):
+            if any(abs(start_s - s) <= TOLERANCE_S and abs(end_s - e) <= TOLERANCE_S for s, e in kept):
+                stays[action] = False
+            else:
+                kept.append([start_s, end_s])
     result: IntArray = np.sort(lasting)[stays[np.sort(lasting)]]
     return result
