@@ -28,6 +28,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic.fields import FieldInfo
 
+from etad.config import LARGEST
+
 Model = type[pydantic.BaseModel]
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -221,7 +223,8 @@ def _bounds(metadata: Any) -> Iterator[str]:
     for item in metadata:
         for part in item.metadata if isinstance(item, FieldInfo) else (item,):
             found |= {name: getattr(part, name) for name in BOUNDS if getattr(part, name, None) is not None}
-    words = [f"{BOUNDS[name]} {value:g}" for name, value in found.items()]
+    # That a size is none beyond every machine needs no word.
+    words = [f"{BOUNDS[name]} {value:g}" for name, value in found.items() if value != LARGEST]
     if words:
         yield ", ".join(words)
 

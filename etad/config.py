@@ -7,7 +7,7 @@ everything else replaces. An unknown key is an error that names the nearest vali
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 import pydantic
 from pydantic import Field, model_validator
@@ -15,10 +15,13 @@ from pydantic import Field, model_validator
 from etad.errors import ConfigError, explained, nearest
 from etad.files import kind, read_yaml, yaml_value
 from etad.resources import resource_folder
+from etad.wanted import below, options
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+LARGEST = 2**31 - 1
+"""Of whole numbers: what torch and FFmpeg take for a size."""
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 EncoderName = Literal["r2plus1d_34_tsp", "r2plus1d_18", "r3d_18", "mc3_18", "s3d", "mvit_v2_s", "swin3d_t", "tiny"]
@@ -29,9 +32,27 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(pydantic.BaseModel):
-    """Base of every section: frozen, no unknown keys. What stands below a key is its meaning, as users read it."""
+    """Base of every section: frozen, no unknown keys. What stands below a key is its meaning, as users read it.
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    A single value where a list is wanted is a list of one.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_of_one(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        result = dict(tree)
+        for key, value in tree.items():
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{key} holds a nul character, which no name or path can")
+            field = cls.model_fields.get(key) if isinstance(key, str) else None
+            listed = field is not None and get_origin(field.annotation) is tuple
+            if listed and isinstance(value, str | int | float) and not isinstance(value, bool):
+                result[key] = (value,)
+        return result
 
 
 class FramesConfig(Section):
@@ -388,7 +409,8 @@ def load_config(name: str | Path, assignments: Iterable[str] = ()) -> Config:
 
     Args:
         name: path of a YAML file, or the name of a shipped config such as "anet_e2e".
-        assignments: ``"step.snippet_ratio=0.5"`` style overrides; values are parsed as YAML.
+        assignments: ``"step.snippet_ratio=0.5"`` style overrides; values are parsed as YAML, but for a key that wants
+            text, what YAML takes for something else is that text: ``data.pattern={id}.npz``.
 
     Raises:
         ConfigError: file missing or not a mapping, unknown key, wrong type, ``extends:`` loop, malformed assignment.
@@ -419,11 +441,28 @@ def with_assignments(tree: Mapping[str, Any], assignments: Iterable[str]) -> dic
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment}: write it as key=value, e.g. step.snippet_ratio=0.5")
-        value = yaml_value(text, f"--set {assignment}")
+        value = _value(key, text)
         for section in reversed(key.split(".")):
             value = {section: value}
         result = _merged(result, value)
     return result
+
+
+def _value(key: str, text: str) -> Any:
+    """Return what was typed for a key."""
+    wanted = list(options(Config))
+    for part in key.split("."):
+        wanted = [found for option in wanted for found in below(option, part)]
+    texts = (str, Path, type(None), tuple[str, ...])
+    is_text = bool(wanted) and all(option.kind in texts for option in wanted)
+    try:
+        value = yaml_value(text, f"--set {key}={text}")
+    except ConfigError:
+        # A quote that does not end is a slip.
+        if not is_text or text[:1] in "\"'" or not text.isprintable():
+            raise
+        return text
+    return value if not is_text or value is None or isinstance(value, str | list) else text
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:

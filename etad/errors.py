@@ -1,10 +1,12 @@
 """Errors that a user can correct: one line that names what is wrong and what to do."""
 
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from etad.wanted import Option, below, example, in_words, options
 
 if TYPE_CHECKING:
     # pydantic is slow to import, and only an error needs it.
@@ -74,8 +76,8 @@ def nearest(word: str, valid: Iterable[str], otherwise: str | None = None) -> st
 def explained(error: "ValidationError", model: "type[BaseModel]") -> list[str]:
     """Return what keeps a mapping from being a ``model``, one line for each key: the key and what is wrong with it.
 
-    Misspelt keys come first, since a misspelt key is often missing as well. Of a value that may be of several types,
-    one line tells what it may be.
+    Misspelt keys come first, since a misspelt key is often missing as well. What a value may be is told from the types
+    of ``model``, never in the validator's words.
 
     Args:
         error: of ``model.model_validate``.
@@ -97,129 +99,98 @@ class _Place:
 
     Attributes:
         key: the keys and indices that lead there, without what a validator adds to them.
-        around: the types that may hold the last key.
+        around: what may hold the last key.
+        allowed: what the value there may be.
+        default: of the field there; None where there is none.
         union: how many of the keys lead to a value that may be of several types; None: there is no such value.
-        types: those types.
     """
 
     key: tuple[str, ...]
-    around: tuple[Any, ...]
+    around: tuple[Option, ...]
+    allowed: tuple[Option, ...]
+    default: Any
     union: int | None
-    types: tuple[Any, ...]
 
 
 def _place(location: Sequence[int | str], model: "type[BaseModel]") -> _Place:
     key: tuple[str, ...] = ()
-    union, several, around = None, (), ()
-    present: tuple[Any, ...] = (model,)
+    union: int | None = None
+    default: Any = None
+    around: tuple[Option, ...] = ()
+    present: tuple[Option, ...] = tuple(options(model))
     for part in location:
         if part == "[key]":
             # The error is of the key itself, which is there already.
+            present = tuple(kind for option in around for kind in options(get_args(option.kind)[0]))
             continue
-        below = tuple(kind for option in present for kind in _below(option, part))
-        if below or (len(present) == 1 and hasattr(present[0], "model_fields")):
-            key, around, present = (*key, str(part)), present, below
-        elif len(present) > 1 and union is None:
+        found = tuple(kind for option in present for kind in below(option, part))
+        alone = sum(option.kind is not type(None) for option in present) == 1
+        if found or (alone and any(hasattr(option.kind, "model_fields") for option in present)):
+            fields = [option.kind.model_fields.get(part) for option in present if hasattr(option.kind, "model_fields")]
+            default = next((field.default for field in fields if field and not field.is_required()), None)
+            key, around, present = (*key, str(part)), present, found
+        elif not alone and union is None:
             # Not a key: the validator's name of one of the types.
-            union, several = len(key), present
-    return _Place(key, around, union, several)
+            union = len(key)
+    return _Place(key, around, present, default, union)
 
 
 def _line(group: "Sequence[tuple[_Place, ErrorDetails]]") -> str:
-    if len(group) > 1:
-        deepest = max(len(place.key) for place, _ in group)
-        first, item = group[0]
-        # The type that was meant is the one whose errors are about what the value holds.
-        meant = [
-            (place, item)
-            for place, item in group
-            if len(place.key) == deepest and (deepest > (first.union or 0) or not _is_of_type(item))
-        ]
-        if not meant:
-            return f"{'.'.join(first.key)}: must be {_in_words(first.types)}, not {_shown(item['input'])}"
-        group = meant
-    place, item = group[0]
+    # Of a value that may be of several types, the one that was meant is the one whose errors are about what it holds.
+    place, item = max(group, key=lambda entry: len(entry[0].key))
+    if len(group) > 1 and len(place.key) == place.union:
+        # None of them: what is wrong is the value as a whole.
+        problem = _unfit(place, item["input"])
+    else:
+        problem = _problem(place, item)
     key = ".".join(place.key)
-    return f"{key}: {_problem(place, item)}" if key else _problem(place, item)
-
-
-def _is_of_type(item: "ErrorDetails") -> bool:
-    return item["type"].endswith(("_type", "_parsing"))
-
-
-_NEEDED = {
-    "model": "a mapping",
-    "dict": "a mapping",
-    "tuple": "a list",
-    "list": "a list",
-    "string": "text",
-    "path": "a path",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-}
-"""From the first word of a type error to what the user has to write."""
+    return f"{key}: {problem}" if key else problem
 
 
 def _problem(place: _Place, item: "ErrorDetails") -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        valid = [name for option in place.around for name in getattr(option, "model_fields", ())]
+        valid = [name for option in place.around for name in getattr(option.kind, "model_fields", ())]
         return f"unknown key; {nearest(place.key[-1], valid, 'valid keys here: ' + ', '.join(valid))}"
     if kind == "missing":
         return "is missing"
     if kind == "too_short" and context.get("min_length") == 1:
         return "is empty; give at least one value"
-    needed = _NEEDED.get(kind.partition("_")[0])
-    if needed is not None and (_is_of_type(item) or kind == "int_from_float"):
-        return f"must be {needed}, not {_shown(item['input'])}"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"must be {message.removeprefix('Input should be ')}" if message.startswith("Input should be ") else message
+    if kind in ("value_error", "assertion_error"):
+        # Of a check of our own.
+        return one_line(str(context.get("error") or item["msg"]))
+    return _unfit(place, item["input"])
 
 
-def _below(kind: Any, part: int | str) -> Iterator[Any]:
-    """Yield the types that a value may have under a key, or at an index, of a value of type ``kind``."""
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
-    if hasattr(kind, "model_fields"):
-        if part in kind.model_fields:
-            yield from _options(kind.model_fields[part].annotation)
-    elif isinstance(origin, type) and issubclass(origin, Mapping) and arguments:
-        yield from _options(arguments[1])
-    elif isinstance(origin, type) and issubclass(origin, (tuple, list)) and arguments and isinstance(part, int):
-        yield from _options(arguments[0] if arguments[-1] is ... or origin is list else arguments[part])
-
-
-def _options(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation allows, null left out."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        yield from _options(arguments[0])
-    elif origin in (Union, types.UnionType):
-        for option in arguments:
-            yield from _options(option)
-    elif annotation is not type(None):
-        yield annotation
-
-
-def _in_words(options: Sequence[Any]) -> str:
-    words = list(dict.fromkeys(map(_word, options)))
-    if "a number" in words and "a whole number" in words:
-        words.remove("a whole number")
-    return " or ".join(words)
-
-
-def _word(kind: Any) -> str:
-    origin = get_origin(kind) or kind
-    if origin is Literal:
-        return " or ".join(repr(value) for value in get_args(kind))
-    if hasattr(kind, "model_fields") or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        return "a mapping"
-    named = {int: "int", float: "float", bool: "bool", str: "string", tuple: "tuple", list: "list", Path: "path"}
-    return _NEEDED[named[origin]] if origin in named else str(getattr(origin, "__name__", origin))
+def _unfit(place: _Place, value: object) -> str:
+    words = in_words(place.allowed)
+    shown = example(place.allowed, place.default)
+    names = [name for option in place.allowed if get_origin(option.kind) is Literal for name in get_args(option.kind)]
+    near = nearest(value, map(str, names), "") if isinstance(value, str) and value else ""
+    hint = f"; {near}" if near else f"; for example {shown}" if shown else ""
+    return f"must be {words}, not {_shown(value)}{hint}"
 
 
 def _shown(value: object, most: int = 60) -> str:
-    if value is None:
-        return "null"
-    text = repr(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, date):
+        return str(value)
+    if isinstance(value, Mapping) and not value:
+        return "{}"
+    try:
+        # Not the whole of it: a value may hold itself, or be larger than memory once it is written out.
+        text = _SHORT.repr(value)
+    except ValueError:  # of more digits than Python writes
+        return "a number of thousands of digits"
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
+
+
+def one_line(text: str, most: int = 1000) -> str:
+    """Return ``text`` as a single line, without control characters, and cut where it goes on for ever."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= most else f"{line[:most]}..."

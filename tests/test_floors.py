@@ -18,6 +18,7 @@ from tests.paths import ROOT
 
 FLOORS = {
     "etad": (
+        "wanted",
         "errors phases",
         "files progress resources seeding host_memory segments torch_internals",
         "distributed",

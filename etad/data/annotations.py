@@ -12,10 +12,7 @@ without one is scored, and only training and inference do without it. An entry t
 All this is told in ``Annotations.problems``.
 """
 
-import gzip
-import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +21,7 @@ from typing import Any
 
 from etad.config import DataConfig
 from etad.errors import DataError, NothingToDoError, nearest
+from etad.files import read_json
 
 AMBIGUOUS = "Ambiguous"
 """What THUMOS-14 calls stretches that count neither for nor against a detector; its 20 classes are the others."""
@@ -121,7 +119,7 @@ def load_annotations(path: Path, classes: Collection[str] | None = None, ignored
     Raises:
         DataError: the file cannot be read, is not JSON or is cut off, or holds no usable video.
     """
-    document = _read_json(path)
+    document = read_json(path, _json_object)
     database = document.get("database") if isinstance(document, dict) else None
     if not isinstance(database, _Object):
         raise DataError(f'{path}: no "database" of videos; expected the ActivityNet form (id, subset, duration, ...)')
@@ -160,7 +158,7 @@ def load_blocked(data: DataConfig) -> frozenset[str]:
     if not isinstance(data.blocked, Path):
         return frozenset(data.blocked)
     path = data.path(data.blocked)
-    ids = _read_json(path)
+    ids = read_json(path)
     if not isinstance(ids, list) or not all(isinstance(entry, str) for entry in ids):
         raise DataError(f"{path}: must be a JSON list of video ids")
     return frozenset(ids)
@@ -185,20 +183,6 @@ class _Faults:
 
     def lines(self) -> tuple[str, ...]:
         return tuple(f"{len(ids)} {what} (first: {ids[0]}): {done}" for (what, done), ids in self._found.items())
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_json_object)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON, or cut off, at line {error.lineno}: {error.msg}") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not valid gzip, or cut off ({error})") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
 def _json_object(pairs: list[tuple[str, Any]]) -> _Object:

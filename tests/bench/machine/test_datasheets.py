@@ -140,7 +140,7 @@ def tree() -> dict[str, Any]:
     ("change", "message"),
     [
         ({"memory_byte": 1}, "memory_byte: unknown key; did you mean memory_bytes"),
-        ({"memory_bytes": 0}, "memory_bytes: must be greater than 0"),
+        ({"memory_bytes": 0}, "memory_bytes: must be a whole number above 0, not 0"),
         ({"power_w": "much"}, "power_w"),
         ({"sources": {}}, "compute_capability needs a source"),
         ({"peak_fp16_flops_per_s": None}, "peak_fp16_flops_per_s is null, so it needs a reason"),

@@ -151,7 +151,7 @@ def test_which_hardware_fits_a_wanted_setting(config: Path) -> None:
         ([], "give --hardware NAME or --memory SIZE"),
         (["--memory", "6"], "--memory 6: not a size"),
         (["--hardware", "t4"], "did you mean t4_16g?"),
-        (["--hardware", "t4_16g", "--chunk", "0"], "--chunk 0: must be greater than or equal to 1"),
+        (["--hardware", "t4_16g", "--chunk", "0"], "--chunk 0: must be a whole number from 1 to 2147483647, not 0"),
         (["--want", "--batch", "1,2"], "--want: takes one setting"),
         (["--want", "--memory", "6GiB"], "--memory makes no sense"),
     ],

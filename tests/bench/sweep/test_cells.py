@@ -147,9 +147,15 @@ def test_what_has_no_effect_is_told(tmp_path: Path, environment: Environment) ->
         ("{parts: {}}", "config: is missing"),
         ("{config: quickstart, parts: {a: {suite: memory, grid: {ratio: []}}}}", "parts.a.grid.ratio: is empty"),
         ("{config: quickstart, parts: {a: {suite: memory, grid: [1]}}}", "parts.a.grid: "),
-        ("{config: quickstart, parts: {a: 5}}", "parts.a: must be a mapping, not 5"),
-        ("{config: quickstart, seeds: 0, parts: {a: {suite: memory}}}", "seeds: must be greater than or equal to 1"),
-        ("{config: quickstart, seeds: x, parts: {}}", "seeds: must be a whole number or a list, not 'x'"),
+        ("{config: quickstart, parts: {a: 5}}", "parts.a: must be a mapping, or null, not 5"),
+        (
+            "{config: quickstart, seeds: 0, parts: {a: {suite: memory}}}",
+            "seeds: must be a whole number of 1 or more, or a list of whole numbers with at least one entry, not 0",
+        ),
+        (
+            "{config: quickstart, seeds: x, parts: {}}",
+            "seeds: must be a whole number of 1 or more, or a list of whole numbers with at least one entry, not 'x'",
+        ),
         ("{config: quickstart, parts: {a: {suite: speed}}}", "speed is no suite; choose one of memory"),
         (
             "{config: quickstart, parts: {a: {suite: memory, grid: {ration: [1]}}}}",

@@ -190,8 +190,8 @@ def test_a_video_listed_twice_is_noticed(tmp_path: Path) -> None:
     [
         (b'{"database": {"a": {"subset"', "not valid JSON, or cut off, at line 1"),
         (b"", "not valid JSON, or cut off, at line 1"),
-        (b"\xff\xfe", "cannot be read"),
-        (b"[" * 100_000, "cannot be read"),
+        (b"\xff\xfe", "not a text file in UTF-8"),
+        (b"[" * 100_000, "too deeply in each other"),
         (b"[]", 'no "database" of videos'),
         (b'{"database": []}', 'no "database" of videos'),
         (b'{"database": {}}', "no usable video"),
@@ -213,7 +213,7 @@ def test_gzip_whole_cut_off_and_not_gzip_at_all(tmp_path: Path) -> None:
     whole = gzip.compress(json.dumps({"database": {"a": entry()}}).encode())
     path.write_bytes(whole)
     assert len(load_annotations(path).videos) == 1
-    for broken in (whole[:-12], whole[:5], b"{}", whole[:15] + b"\xff\xff" + whole[17:]):
+    for broken in (whole[:-12], whole[:5], whole[:15] + b"\xff\xff" + whole[17:]):
         path.write_bytes(broken)
         with pytest.raises(DataError, match="not valid gzip, or cut off"):
             load_annotations(path)

@@ -50,7 +50,7 @@ def test_an_id_that_begins_with_v_is_found_before_its_namesake(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"results": {', "line 1: not valid JSON"),
+        ('{"results": {', "not valid JSON, or cut off, at line 1"),
         ("[1]", "must hold a JSON object, not list"),
         ({"class": ["a", "b"], "results": {"x": [0.1]}}, "video x must have a list of 2 numbers"),
         ({"class": ["a", "b"], "results": {"x": [0.1, "high"]}}, "video x must have a list of 2 numbers"),
