@@ -52,6 +52,18 @@ class DeviceError(UserError):
     exit_code = 6
 
 
+class DivergedError(UserError):
+    """A training whose losses, gradients or proposals are no longer finite."""
+
+    exit_code = 3
+
+
+class PeerError(UserError):
+    """Another process of a distributed run failed, and has said why: this one ends without a word."""
+
+    exit_code = 3
+
+
 NEAR = 0.5
 """How alike, from 0 to 1, two words have to be for one to be taken for a slip of the other (difflib's ratio)."""
 

@@ -23,7 +23,8 @@ from etad.config import Config, TrainConfig, parse_config
 from etad.data.batch import Batch, ahead
 from etad.data.dataset import VideoDataset, epoch_batches, load
 from etad.distributed import World
-from etad.errors import ConfigError, DataError
+from etad.divergence import DivergenceWatch
+from etad.errors import ConfigError, DataError, DivergedError
 from etad.files import write_json, write_text
 from etad.host_memory import host_rss_peak_bytes
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
@@ -127,6 +128,7 @@ def train(
 
     Raises:
         ConfigError: the folder holds a run of another config.
+        DivergedError: a loss or a gradient is not finite; the last checkpoint stays.
         DataError: a video, feature or weight file cannot be used.
         OSError: the folder cannot be written; the last checkpoint stays.
     """
@@ -152,6 +154,7 @@ class _Run:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda e: rate_factor(config.train, e))
         self.step = TrainingStep(self.model, self.optimizer, config, listeners, world.size, world.total)
         self.progress = Progress()
+        self._watch = DivergenceWatch(self.model, config)
         self._log: _LossLog | None = None
         self._began_at = self._saved_at = self._counted_at = time.monotonic()
         self._trained_before_s = 0.0
@@ -204,8 +207,14 @@ class _Run:
             def streams(purpose: str, batch: Batch = batch) -> list[torch.Generator]:
                 return [stream(train.seed, epoch, index, purpose) for index in batch.indices]
 
-            result = self.step(batch, streams)
+            try:
+                result = self.step(batch, streams)
+            except DivergedError as error:
+                raise self._watch.error(epoch, self.progress.step + 1, str(error)) from None
             self.progress.step += 1
+            self._watch.add(epoch, self.progress.step, result.losses)
+            if self.progress.step % FLUSH_STEPS == 0 or not self._watch.waits:
+                self._watch.check()
             if self._log is not None:
                 self._log.add(Progress(epoch, self.progress.step), result)
                 if self.progress.step % FLUSH_STEPS == 0:
@@ -227,6 +236,8 @@ class _Run:
         return bool(self.world.gather(due)[0]) if self.world.size > 1 else due
 
     def _save(self) -> None:
+        self._watch.check()
+        self._watch.check_weights()
         random_states = self.world.gather(_random_state(self.world.device))
         self._saved_at = now = time.monotonic()
         self._epochs_s[-1] += now - self._counted_at

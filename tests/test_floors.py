@@ -20,7 +20,7 @@ FLOORS = {
     "etad": (
         "wanted",
         "errors phases",
-        "files progress resources seeding host_memory segments torch_internals",
+        "files progress signals resources seeding host_memory segments torch_internals",
         "distributed",
         "config",
         "variants precision",
@@ -28,7 +28,7 @@ FLOORS = {
         "models detections",
         "losses evaluation",
         "encoding",
-        "step",
+        "step divergence",
         "infer train",
         "runs",
     ),

@@ -10,10 +10,13 @@ from typing import Any
 import click
 
 from etad import __version__
-from etad.errors import UserError
+from etad.errors import PeerError, UserError, one_line
+from etad.signals import terminate_as_interrupt
 
 INTERRUPTED = 130
 FAILED = 3
+LONGEST = 4000
+"""Characters of a message: some list files, but none should fill the terminal."""
 
 COMMANDS = {
     "accuracy": "Train, infer and score, and compare with the published figure.",
@@ -63,10 +66,14 @@ class _Commands(click.Group):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
+        terminate_as_interrupt()
         try:
             return super().invoke(ctx)
+        except PeerError as error:
+            # The process that failed has said why.
+            ctx.exit(error.exit_code)
         except UserError as error:
-            raise _failure(str(error), error.exit_code) from None
+            raise _failure(one_line(str(error), LONGEST), error.exit_code) from None
         except KeyboardInterrupt:
             raise _failure(
                 "interrupted; what is done is kept, the same command goes on from there", INTERRUPTED
@@ -77,7 +84,7 @@ class _Commands(click.Group):
             ctx.exit(0)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise _failure(f"{where}{error.strerror or error}", FAILED) from None
+            raise _failure(one_line(f"{where}{error.strerror or error}", LONGEST), FAILED) from None
 
 
 def _failure(message: str, exit_code: int) -> click.ClickException:

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from etad.errors import UserError
+from etad.signals import end_with_parent
 
 EXIT_PATIENCE_S = 10.0
 """How long a child may take to end once it has answered."""
@@ -159,6 +160,7 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
     """In the child: call, and send what came of it."""
     # Ctrl-C is the parent's to handle; it ends its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     try:
         sender.send(("value", function(*arguments)))
     except UserError as error:

@@ -19,7 +19,7 @@ from etad.data.dataset import VideoDataset, evaluation_dataset, train_dataset
 from etad.data.features import FeatureStore
 from etad.data.synthetic_mark import synthetic_text
 from etad.detections.class_scores import ClassScores, read_class_scores
-from etad.errors import DataError
+from etad.errors import ConfigError, DataError
 from etad.progress import progress
 
 DURATION_TOLERANCE = 0.05
@@ -261,7 +261,8 @@ def _look_at_features(config: Config, videos: Iterable[Video]) -> Look:
 
         def covered(video: Video, count: int) -> float:
             fps = data.fps or video.fps
-            assert fps is not None, "the data set has refused this already"
+            if fps is None:
+                raise ConfigError(f"data.stride_frames counts frames, but {video.id} has no fps: set data.fps")
             return (offset + count * stride) / fps
     elif min(lengths) == max(lengths):
         # Resized to one length, they do not tell their duration.

@@ -31,6 +31,7 @@ from etad.data.video_reader import VideoInfo, VideoReader, probe, quarter_turns
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress as progress_bar
+from etad.signals import end_with_parent
 
 REPORT_NAME = "prepare.json"
 
@@ -191,6 +192,7 @@ def _start_worker(stop: Event) -> None:
     _stop_event = stop
     # Ctrl-C reaches every process of the terminal; only the parent acts on it, through the event.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def _process_in_worker(job: _Job) -> _Outcome:

@@ -32,6 +32,7 @@ from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress
 from etad.seeding import stream_seed
+from etad.signals import end_with_parent
 
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 """Class name -> unit step (x, y); y grows downwards."""
@@ -259,7 +260,7 @@ def _write_videos(folder: Path, spec: SyntheticSpec, numbers: list[int], workers
         return
     # Spawned, because a forked child of a process that has run torch or ffmpeg threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(numbers)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(numbers)), context, end_with_parent) as pool:
         futures = [pool.submit(_write_video, folder, spec, number) for number in numbers]
         try:
             for future in as_completed(futures):
