@@ -1,11 +1,9 @@
 """One process or several: this one's rank and device, and how counts, gradients and objects travel between them."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from etad.errors import DeviceError, PeerError, UserError
+from etad.first_failure import has_another_failed, is_first_to_fail
 from etad.host_memory import keep_freed_memory
-
-FAILURE_MARK = "ETAD_FAILURE_MARK"
-"""Variable that names a file which the first process to fail makes; of several, only that one has something to say."""
-MARK_PATIENCE_S = 2.0
-"""How long the mark of the process that failed may come after the end of its connection."""
 
 
 @dataclass(frozen=True)
@@ -85,39 +79,16 @@ def join_world(device: str = "auto") -> Iterator[World]:
     try:
         yield World(rank, size, chosen)
     except UserError:
-        if not _is_first_to_fail():
+        if not is_first_to_fail():
             raise PeerError("another process failed") from None
         raise
     except Exception:
         # Of another's end a process learns by a lost connection, in whatever it happens to do.
-        if _has_another_failed():
+        if has_another_failed():
             raise PeerError("another process failed") from None
         raise
     finally:
         dist.destroy_process_group()
-
-
-def _is_first_to_fail() -> bool:
-    mark = os.environ.get(FAILURE_MARK)
-    if mark is None:
-        return True
-    try:
-        Path(mark).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _has_another_failed() -> bool:
-    mark = os.environ.get(FAILURE_MARK)
-    until = time.monotonic() + MARK_PATIENCE_S
-    while mark is not None and time.monotonic() < until:
-        if Path(mark).exists():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def alone(device: str = "auto") -> World:

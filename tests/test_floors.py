@@ -20,7 +20,7 @@ FLOORS = {
     "etad": (
         "wanted",
         "errors phases",
-        "files progress signals resources seeding host_memory segments torch_internals",
+        "files first_failure progress signals resources seeding host_memory segments torch_internals",
         "distributed",
         "config",
         "variants precision",

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from etad.distributed import FAILURE_MARK
+from etad.first_failure import MARK
 from etad.signals import Terminated, end_with_pipe
 
 POLL_S = 0.1
@@ -45,7 +45,7 @@ def launch(processes: int) -> int:
             "MASTER_PORT": str(_free_port()),
             "WORLD_SIZE": str(processes),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-            FAILURE_MARK: str(Path(temporary) / "failed"),
+            MARK: str(Path(temporary) / "failed"),
             LAUNCHER: str(ours),
         }
         children = [
