@@ -1,12 +1,12 @@
 """A simulator of torch's CUDA caching allocator: what a sequence of allocations and frees makes it reserve.
 
 It follows c10/cuda/CUDACachingAllocator.cpp of PyTorch (2.9 to 2.15; BSD-3-Clause; rules learnt from it, no code taken)
-with its default settings, and the constants of c10/core/AllocatorConfig.h. Against the compiled allocator of 2.15 it is
-checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a split limit, too; against
-what real GPUs recorded with earlier releases, likewise.
+with its default settings, and the constants of c10/core/AllocatorConfig.h. Against the compiled allocators of 2.11,
+2.12, 2.14 and 2.15 it is checked to the byte (bench/predict/recorded.py, tests/recording), short of memory and with a
+split limit, too; against what real GPUs recorded with earlier releases, likewise.
 
 - A request is rounded up to 512 B. Up to 1 MiB it comes from the small pool, above from the large one.
-- Each pool gives the smallest free block that fits; streams never share. Of equal ones, torch 2.13 and later take that
+- Each pool gives the smallest free block that fits; streams never share. Of equal ones, torch 2.12 and later take that
   of the oldest segment, and within it that of the lowest address (pytorch/pytorch#183591); earlier ones, that of the
   lowest address (``AllocatorSettings.prefers_oldest``). Where addresses rise, as they do here unless told otherwise,
   that is the same; those of a GPU's driver mostly fall.
@@ -47,7 +47,7 @@ class AllocatorSettings:
         max_split_bytes: blocks of this size and above are never split, nor given to smaller requests
             (``max_split_size_mb``). None: every block may be split.
         max_non_split_rounding_bytes: how much larger a block a request of ``max_split_bytes`` and above accepts.
-        prefers_oldest: whether of equal blocks that of the oldest segment is taken (torch 2.13 and later), or that of
+        prefers_oldest: whether of equal blocks that of the oldest segment is taken (torch 2.12 and later), or that of
             the lowest address (before).
     """
 

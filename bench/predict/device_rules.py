@@ -9,7 +9,6 @@ Each rule is one small function that names its source. There are three kinds of 
 What cannot be known without the GPU is marked ``uncertain``: a prediction is made without it (low) and with it (high).
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,9 +18,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.cuda_calls import _CudaCalls
-from bench.predict.releases import RETURNS_WORKSPACE, release_of
+from bench.predict.matrix_products import (
+    CUBLASLT_WORKSPACE_BYTES,
+    GEMMS,
+    copied_bytes,
+    cublas_workspace_bytes,
+    lt_workspace_is_apart,
+    uses_cublaslt,
+)
+from bench.predict.reductions import REDUCTIONS, Multiprocessors, scratch_of_reduction
+from bench.predict.releases import RETURNS_WORKSPACE, Release, release_of
 from bench.torch_internals.dispatch import outside_modes
-from bench.units import MIB
 
 aten = torch.ops.aten
 
@@ -85,30 +92,43 @@ def cpu() -> Rules:
 
 
 DEFAULT_CAPABILITY = (8, 0)
-"""Of the GPU predicted for where none is named."""
+DEFAULT_MULTIPROCESSORS = 108
+"""Of the GPU predicted for where none is named: an A100's."""
 
 
 def cuda(
-    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY, torch_release: tuple[int, int] | None = None
+    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
+    torch_release: Release | None = None,
+    multiprocessors: int = DEFAULT_MULTIPROCESSORS,
 ) -> Rules:
     """Rules of a CUDA GPU, for torch's default settings (``cudnn.benchmark`` off, no workspace variables set).
 
     Args:
         compute_capability: of the GPU.
         torch_release: of the torch that is to run there, (2, 15) for instance; None: the one that is here.
+        multiprocessors: how many the GPU has; it decides how a sum is shared out.
     """
-    workspace = cublas_workspace_bytes(compute_capability)
-    workspace_kept = (torch_release or release_of(torch.__version__)) < RETURNS_WORKSPACE
+    release = torch_release or release_of(torch.__version__)
+    workspace = cublas_workspace_bytes(compute_capability, release)
+    returned, apart = release >= RETURNS_WORKSPACE, lt_workspace_is_apart(release)
+    gpu = Multiprocessors.of_gpu(multiprocessors, compute_capability)
+
+    def matrix_product(operator: Any, arguments: Sequence[Any]) -> Iterator[Scratch]:
+        lt = operator is aten.addmm.default and uses_cublaslt(*arguments[:3])
+        if returned:
+            yield Scratch(CUBLASLT_WORKSPACE_BYTES if lt else workspace)
+        else:
+            yield Scratch(workspace, kept_as="cuBLAS")
+            if lt and apart:
+                yield Scratch(CUBLASLT_WORKSPACE_BYTES, kept_as="cuBLASLt")
+        yield Scratch(sum(copied_bytes(arguments[position]) for position in GEMMS[operator]))
 
     def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
         if operator in GEMMS:
-            if workspace_kept:
-                yield Scratch(workspace, kept_as="cuBLAS")
-            else:
-                lt = operator is aten.addmm.default and uses_cublaslt(*arguments[:3])
-                yield Scratch(CUBLASLT_WORKSPACE_BYTES if lt else workspace)
-        elif operator is aten.sum.dim_IntList:
-            yield from column_sum_scratch(*arguments[:2])
+            yield from matrix_product(operator, arguments)
+        elif operator in REDUCTIONS:
+            partial, counters = scratch_of_reduction(operator, arguments, result, gpu)
+            yield Scratch(partial + -(-counters // 512) * 512 if partial else 0)
         elif operator is aten.convolution.default:
             yield from convolution_scratch(arguments, result)
         elif operator is aten.convolution_backward.default:
@@ -124,55 +144,6 @@ def cuda(
         host_memory=False,
         flat_lstm=True,
     )
-
-
-GEMMS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.mv.default}
-
-
-def cublas_workspace_bytes(compute_capability: tuple[int, int]) -> int:
-    """Return the workspace that torch gives cuBLAS: 32 MiB for compute capability 9 to 12, else 8,519,680 B.
-
-    aten/src/ATen/cuda/CublasHandlePool.cpp, ``parseChosenWorkspaceSize``: ":4096:2:16:8", that is 2 x 4 MiB and
-    8 x 16 KiB. Since torch 2.15 each GEMM takes it from the caching allocator and gives it back, unless
-    ``TORCH_CUBLAS_WORKSPACE_CACHE`` is set; before, it was kept for each handle and stream.
-    """
-    return 32 * MIB if 9 <= compute_capability[0] <= 12 else 2 * 4096 * 1024 + 8 * 16 * 1024
-
-
-CUBLASLT_WORKSPACE_BYTES = MIB
-"""What a GEMM that goes through cuBLASLt takes instead, from torch 2.15 on; before, it shared what cuBLAS had."""
-
-
-def uses_cublaslt(bias: Tensor, left: Tensor, right: Tensor) -> bool:
-    """Tell whether torch gives ``bias + left @ right`` to cuBLASLt: where one bias per column can be added on the way.
-
-    aten/src/ATen/native/cuda/Blas.cpp, ``isInputCompliesAddmmCudaLt``.
-    """
-    return bias.dim() == 1 and bias.is_contiguous() and len(bias) == right.shape[1] and min(right.shape) > 1
-
-
-def column_sum_scratch(matrix: Tensor, dimensions: Sequence[int]) -> Iterator[Scratch]:
-    """Yield what a sum over the rows of a matrix uses where several blocks of threads share a column.
-
-    That is how the gradient of a linear layer's bias comes about. aten/src/ATen/native/cuda/Reduce.cuh,
-    ``setReduceConfig``: of at most 512 threads, each has up to four columns, 32 lie side by side, and the others share
-    the rows. A thread left with 256 or more is given 16, and partial sums, in fp32, go through memory. Not regarded: on
-    a GPU with few multiprocessors, fewer blocks may share a column.
-    """
-    if matrix.dim() != 2 or list(dimensions) != [0] or not matrix.is_contiguous() or matrix.numel() == 0:
-        return
-    rows, columns = matrix.shape
-    vector = math.gcd(columns, 4)
-    width = min(_last_power_of_two(columns // vector), 32)
-    height = min(_last_power_of_two(rows), 512 // vector // width)
-    per_thread = -(-rows // height)
-    if rows >= 16 * height and per_thread >= 256:
-        blocks = -(-per_thread // 16)
-        yield Scratch(4 * columns * blocks * width * vector)
-
-
-def _last_power_of_two(number: int) -> int:
-    return int(2 ** (number.bit_length() - 1))
 
 
 def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:

@@ -10,9 +10,22 @@ def release_of(version: str) -> Release:
     return int(major), int(minor)
 
 
-PREFERS_OLDEST_SEGMENT: Release = (2, 13)
+PREFERS_OLDEST_SEGMENT: Release = (2, 12)
 """Of equally large free blocks the allocator takes that of the oldest segment; before, that of the lowest address
-(pytorch/pytorch#183591)."""
+(pytorch/pytorch#183591 and what came before it; seen in the compiled allocators of 2.11 and 2.12)."""
 
 RETURNS_WORKSPACE: Release = (2, 15)
 """A matrix product gives cuBLAS's workspace back to the allocator; before, each thread, handle and stream kept one."""
+
+LARGE_WORKSPACE_FROM_CAPABILITY_11: Release = (2, 13)
+"""cuBLAS's workspace is 32 MiB on compute capability 11, too; seen in torch 2.14, not in 2.12."""
+
+ONE_WORKSPACE_FOR_BOTH: Release = (2, 12)
+"""cuBLASLt works in cuBLAS's workspace; before, it kept 1 MiB of its own beside it (seen in torch 2.11)."""
+
+LARGE_WORKSPACE_FROM_CAPABILITY_10: Release = (2, 12)
+"""cuBLAS's workspace is 32 MiB on compute capabilities 10 and 12 as on 9; seen in torch 2.12, not in 2.11."""
+
+WORKSPACE_FROM_ALLOCATOR: Release = (2, 0)
+"""cuBLAS's workspace comes from the caching allocator (pytorch/pytorch#83461 of August 2022, landed again as #86645);
+before, cuBLAS had its own, which no counter of torch shows."""

@@ -15,8 +15,8 @@ from bench.cells import Cell
 from bench.machine.datasheets import HardwareProfile
 from bench.machine.environment import Environment, collect_environment
 from bench.machine.processes import Outcome, run_all, usable_cores
-from bench.predict.device_rules import cublas_workspace_bytes
 from bench.predict.fit import Target, judge_fit, judge_within, predict_within
+from bench.predict.matrix_products import cublas_workspace_bytes
 from bench.predict.memory import MemoryPrediction, predict_from_trace, trace_for_cuda
 from bench.predict.quick_flops import arithmetic_per_video
 from bench.predict.recorder import Trace

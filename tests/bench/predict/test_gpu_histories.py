@@ -1,6 +1,6 @@
 """What real GPUs' allocators did is what the simulator does: segments and addresses, byte for byte.
 
-The histories lie beside the checkout, and begin in the middle of a run. All were recorded before torch 2.13.
+The histories lie beside the checkout, and begin in the middle of a run. All were recorded before torch 2.12.
 """
 
 from collections.abc import Callable
@@ -79,9 +79,9 @@ def test_other_settings_are_found_out(settings: AllocatorSettings) -> None:
 
 
 @of_gpus
-def test_the_choice_of_torch_2_13_is_not_that_of_releases_before() -> None:
-    assert sum(fails(path, of_release("2.13.0")) for path in HISTORIES) == 10
-    assert not any(fails(path, of_release("2.12.1+cu130")) for path in HISTORIES)
+def test_the_choice_of_torch_2_12_is_not_that_of_releases_before() -> None:
+    assert sum(fails(path, of_release("2.12.0")) for path in HISTORIES) == 10
+    assert not any(fails(path, of_release("2.11.1+cu130")) for path in HISTORIES)
 
 
 def fails(path: Path, settings: AllocatorSettings) -> bool:
@@ -144,7 +144,7 @@ def test_a_state_that_cannot_be_is_refused(segments: list[tuple[int, int, int]],
         replay_recorded([], start=Start(segments, blocks))
 
 
-def test_addresses_that_fall_put_the_newest_segment_first_before_2_13() -> None:
+def test_addresses_that_fall_put_the_newest_segment_first_before_2_12() -> None:
     for prefers_oldest, expected in ((True, [0, 1, 2]), (False, [2, 1, 0])):
         allocator = CachingAllocator(AllocatorSettings(prefers_oldest=prefers_oldest), falling_addresses())
         places = [allocator.allocate(key, 12 * MIB) for key in range(3)]
