@@ -4,15 +4,26 @@ Each replacement names the source in torch or cuDNN that it follows.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from bench.torch_internals.cuda_autocast import cuda_autocast
+
 
 class _CudaCalls(TorchFunctionMode):
-    """Replaces calls that CUDA implements with other allocations."""
+    """Replaces calls that CUDA implements with other allocations, and casts what its autocast does."""
+
+    def __enter__(self) -> Self:
+        self._autocast = cuda_autocast()
+        self._autocast.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._autocast.__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -21,19 +32,7 @@ class _CudaCalls(TorchFunctionMode):
             return cudnn_lstm(*args[:3])
         if name == "dropout":
             return cuda_dropout(func, *args, **kwargs)
-        if name in PROMOTED and torch.is_autocast_enabled("cpu"):
-            return func(*(_promoted(argument) for argument in args), **kwargs)
         return func(*args, **kwargs)
-
-
-PROMOTED = {"group_norm", "layer_norm", "softmax", "log_softmax"}
-"""Calls that CUDA's autocast runs in fp32 and the CPU's in half precision (aten/src/ATen/autocast_mode.h, the list
-``AT_FORALL_FP32``)."""
-
-
-def _promoted(argument: Any) -> Any:
-    half = (torch.float16, torch.bfloat16)
-    return argument.float() if isinstance(argument, Tensor) and argument.dtype in half else argument
 
 
 def cuda_dropout(func: Any, input_: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +30,10 @@ from bench.torch_internals.dispatch import (
     TorchDispatchMode,
     asks_for_device,
     device_of,
-    is_composite,
     reads_a_value,
     storage_id,
 )
+from bench.torch_internals.inference import inference_in_parts
 from bench.torch_internals.lone_gradients import adds_in_place
 from etad.phases import Phase
 
@@ -193,6 +193,18 @@ class Recorder(TorchDispatchMode):
         self._kept: set[tuple[bool, str]] = set()
         """Scratch that has stayed, by the pass (backward or not) whose thread has it."""
 
+    def __enter__(self) -> Self:
+        """Begin to record."""
+        # What an operator made of others makes on the way is to be seen, too.
+        self._inference = inference_in_parts()
+        self._inference.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """End."""
+        super().__exit__(*error)
+        self._inference.__exit__(*error)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator and note the storages it made."""
         kwargs = kwargs or {}
@@ -201,10 +213,6 @@ class Recorder(TorchDispatchMode):
             return device_of(args[0])
         if reads_a_value(func):
             return self._made_up_value_of(args[0])
-        if torch.is_inference_mode_enabled() and is_composite(func):
-            # What it makes on the way is to be seen, too.
-            with self:
-                return func.decompose(*args, **kwargs)
         if self.in_backward and adds_in_place(func, args):
             # As with the true tensors of a GPU run, no sum takes memory of its own.
             func = aten.add_.Tensor
