@@ -161,15 +161,41 @@ def read_json(path: Path, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | N
     Raises:
         DataError: the file cannot be read, or is not JSON; one line.
     """
+    return parse_json(path, read_text(path), pairs_hook)
+
+
+def parse_json(
+    path: Path,
+    text: str,
+    pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    constant_hook: Callable[[str], Any] | None = None,
+) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        path: where it comes from, for the message.
+        text: the text.
+        pairs_hook: makes an object of its pairs, see :func:`json.loads`.
+        constant_hook: makes a value of NaN, Infinity and -Infinity.
+
+    Raises:
+        DataError: it is not JSON, or not usable; one line.
+    """
     try:
-        return json.loads(read_text(path), object_pairs_hook=pairs_hook)
+        value = json.loads(text, object_pairs_hook=pairs_hook, parse_constant=constant_hook)
+        if "\\ud" in text or "\\uD" in text:
+            # Half of a pair of code units is no text: it can be neither printed nor written.
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not valid JSON, or cut off, at line {error.lineno}: {error.msg}") from None
     except RecursionError:
         raise DataError(f"{path}: not usable, its lists and objects lie too deeply in each other") from None
+    except UnicodeEncodeError:
+        raise DataError(f"{path}: not usable, it holds half a character (\\ud800 to \\udfff)") from None
     except ValueError:
         # Python refuses to read whole numbers of thousands of digits.
         raise DataError(f"{path}: not usable, it holds a number of thousands of digits") from None
+    return value
 
 
 def read_text(path: Path) -> str:

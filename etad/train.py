@@ -27,6 +27,7 @@ from etad.divergence import DivergenceWatch
 from etad.errors import ConfigError, DataError, DivergedError
 from etad.files import write_json, write_text
 from etad.host_memory import host_rss_peak_bytes
+from etad.loss_curves import read_losses
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
 from etad.offload.optimizers import Int8Adam, OffloadedAdam
@@ -345,10 +346,7 @@ class _LossLog:
         self._board.close()
 
     def _rows_before(self, progress: Progress) -> list[list[str]]:
-        if not self._path.is_file():
-            return []
-        with self._path.open(newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
+        header, rows = read_losses(self._path)
         reached = (progress.epoch + 1, progress.step)
         kept = [row for row in rows if (int(row[0]), int(row[1])) <= reached]
         return [header, *kept] if kept else []

@@ -21,7 +21,7 @@ FLOORS = {
         "wanted",
         "errors phases",
         "files first_failure progress signals resources seeding host_memory segments torch_internals",
-        "distributed",
+        "distributed loss_curves",
         "config",
         "variants precision",
         "data sampling offload",

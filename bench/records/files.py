@@ -1,6 +1,5 @@
 """Record files: writing them atomically, reading them strictly, lifting those of older schema versions."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,7 +10,7 @@ from bench.records.flat import dig
 from bench.records.record import SCHEMA_VERSION, Record, Tree
 from bench.records.sanity import check
 from etad.errors import DataError, explained
-from etad.files import write_json
+from etad.files import parse_json, read_text, write_json
 
 JUDGED = ("stability.", "bound", "target", "verdict")
 """How the findings begin that were a word and the evidence, joined by ": ", before schema version 3."""
@@ -86,16 +85,11 @@ def read_tree(path: Path) -> Tree:
     Raises:
         DataError: unreadable, truncated, NaN inside, or no record at all; one line.
     """
-    try:
-        tree = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: truncated or damaged JSON (line {error.lineno}: {error.msg})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+
+    def refuse(constant: str) -> NoReturn:
+        raise DataError(f"{path}: holds {constant}, which is not a result; unknown values are null with a reason")
+
+    tree = parse_json(path, read_text(path), constant_hook=refuse)
     if not isinstance(tree, dict) or "schema_version" not in tree:
         raise DataError(f"{path}: not a result record (no schema_version)")
     return tree
@@ -126,7 +120,3 @@ def lift(tree: Tree, path: Path) -> Tree:
 def json_schema() -> Tree:
     """Return the JSON Schema of a record file; the same is in ``bench/record.schema.json``, for other languages."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema()}
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is not a result; unknown values are null with a reason")

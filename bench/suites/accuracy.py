@@ -1,6 +1,5 @@
 """Accuracy of one experiment: train, infer and score it, and keep what came out as a record."""
 
-import csv
 import hashlib
 import json
 import time
@@ -30,6 +29,7 @@ from etad.errors import ConfigError, DataError
 from etad.evaluation.scoring import Submission, mean_record
 from etad.files import write_json
 from etad.infer import infer_test_set
+from etad.loss_curves import read_losses
 from etad.models.checkpoints import read_checkpoint
 from etad.models.etad import Etad
 from etad.runs import EVALUATION, PREDICTIONS, load_weights, parts
@@ -302,9 +302,9 @@ def _over_folds(values: Sequence[float]) -> Metric:
 
 def _ratios_used(path: Path) -> dict[str, list[float]]:
     """Return the ratios of snippets and proposals that every training step really used."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {f"{name}_used": [float(row[name]) for row in rows] for name in ("snippet_ratio", "proposal_ratio")}
+    header, rows = read_losses(path)
+    places = {name: header.index(name) for name in ("snippet_ratio", "proposal_ratio") if name in header}
+    return {f"{name}_used": [float(row[place]) for row in rows] for name, place in places.items()}
 
 
 def _made_by(weights: Path, part: Config) -> str:

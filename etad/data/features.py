@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,14 +20,15 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from etad.config import DataConfig
-from etad.errors import ConfigError, DataError
+from etad.errors import ConfigError, DataError, one_line
 
 HALF_MAX = 65504.0
 """Largest finite half-precision value. ``resize_features`` rounds to half."""
 
 _READ_FAULTS = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, MemoryError),
+    *(SyntaxError, OverflowError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error),
+    tokenize.TokenError,
 )
 """What numpy, h5py and torch raise for a file that is damaged or not what its name says."""
 
@@ -171,7 +174,10 @@ def _arrays(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except _READ_FAULTS as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = one_line(str(error), 200) or type(error).__name__
+        if "pickle" in reason:
+            # numpy's text about an option that would run the file's code.
+            reason = "holds objects instead of numbers, or is damaged"
         raise DataError(f"{path}: cannot be read as features ({reason})") from None
 
 

@@ -40,7 +40,7 @@ def read_mark(root: Path) -> dict[str, Any] | None:
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
         return {"synthetic": str(mark["synthetic"]), "made_by": dict(mark["made_by"])}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise DataError(f"{path}: cannot be read as the mark of synthetic data; remove the folder") from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from etad.detections.detections import FloatArray
-from etad.errors import DataError
+from etad.errors import DataError, one_line
 from etad.files import kind, read_json
 
 # Columns of UntrimmedNet's score file: the 101 classes of UCF101 in alphabetical order, counted from 0. Only the 20
@@ -148,8 +148,11 @@ def _read_one_class(path: Path, classes: tuple[str, ...], tree: Mapping[str, Any
 def _read_untrimmednet(path: Path, classes: tuple[str, ...]) -> ClassScores:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a .npy file ({error})") from None
+    except Exception as error:  # whatever numpy stumbles over in a damaged file
+        reason = "holds objects, or is damaged" if "pickle" in str(error) else one_line(str(error), 200)
+        raise DataError(f"{path}: cannot be read as a .npy file ({reason})") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: is an .npz file, not an .npy file")
     if array.ndim != 2 or array.shape[1] != _UNTRIMMEDNET_COLUMNS or array.dtype.kind != "f":
         raise DataError(
             f"{path}: must hold floating-point scores [videos, {_UNTRIMMEDNET_COLUMNS}], "

@@ -5,10 +5,8 @@ where the annotations have them too, proposals without a label where there is on
 refused, with the remedy.
 """
 
-import gzip
 import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +16,9 @@ import numpy as np
 
 from etad.detections.detections import Detections, FloatArray, IntArray
 from etad.errors import DataError
-from etad.files import kind
+from etad.files import kind, parse_json, read_text
 
 SUBMISSION_VERSION = "VERSION 1.3"
-
-GZIP = b"\x1f\x8b"
-"""How a gzipped file begins, whatever its name."""
 
 NAMED = 5
 """So many classes an error names."""
@@ -63,17 +58,8 @@ def load_submission(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file cannot be read, is not JSON, has no object ``results``, or lists a video twice there.
     """
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw.startswith(GZIP) else raw).decode("utf-8-sig")
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not valid gzip, or cut off ({error})") from None
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise DataError(f"{path}: cannot be read ({reason})") from None
+    text = read_text(path)
+    tree = parse_json(path, text)
     if not isinstance(tree, dict) or not isinstance(tree.get("results"), dict):
         raise DataError(f"{path}: must hold a JSON object with an object 'results' (video id -> detections)")
     read = sum(len(entries) for entries in tree["results"].values() if isinstance(entries, list))

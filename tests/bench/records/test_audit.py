@@ -115,7 +115,7 @@ def test_everything_wrong_is_listed(store: ResultStore, environment: dict[str, A
         "nan.json: problem: holds NaN, which is not a result; unknown values are null with a reason"
     ]
     assert any(line.startswith("newer.json: problem: schema version 9 is newer") for line in lines)
-    assert any(line.startswith("truncated.json: problem: truncated or damaged JSON") for line in lines)
+    assert any(line.startswith("truncated.json: problem: not valid JSON, or cut off") for line in lines)
     assert len([line for line in lines if line.startswith("two.json")]) >= 3
     twin = [line for line in lines if line.startswith("twin.json")]
     assert "should lie at nvidia-l4/memory/" in twin[0]

@@ -180,8 +180,8 @@ VERSION = f'"schema_version": {SCHEMA_VERSION}'
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text[: len(text) // 2], "truncated or damaged JSON"),
-        (lambda text: "", "truncated or damaged JSON"),
+        (lambda text: text[: len(text) // 2], "not valid JSON, or cut off"),
+        (lambda text: "", "not valid JSON, or cut off"),
         (lambda text: text.replace("1000", "NaN"), "holds NaN"),
         (lambda text: text.replace("0.5", "-Infinity"), "holds -Infinity"),
         (lambda text: text.replace(VERSION, '"schema_version": 7'), "schema version 7 is newer"),
