@@ -155,6 +155,16 @@ def test_more_epochs_continue_a_finished_run(config: Config, tmp_path: Path) -> 
     assert read_checkpoint(tmp_path / CHECKPOINT)["epoch"] == 3
 
 
+def test_a_checkpoint_from_before_a_setting_came_goes_on(config: Config, tmp_path: Path) -> None:
+    train(config, train_dataset(config), tmp_path, ALONE)
+    content = read_checkpoint(tmp_path / CHECKPOINT)
+    del content["config"]["data"]["ignored_classes"]
+    torch.save(content, tmp_path / CHECKPOINT)
+    longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 3})})
+    train(longer, train_dataset(longer), tmp_path, ALONE)
+    assert read_checkpoint(tmp_path / CHECKPOINT)["epoch"] == 3
+
+
 def test_a_damaged_checkpoint_is_named(config: Config, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(DataError, match=CHECKPOINT):
