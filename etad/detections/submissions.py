@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from etad.detections.detections import Detections, FloatArray, IntArray
-from etad.errors import DataError
+from etad.errors import DataError, one_line
 from etad.files import kind, parse_json, read_text
 
 SUBMISSION_VERSION = "VERSION 1.3"
 
 NAMED = 5
 """So many classes an error names."""
+
+SHOWN = 80
+"""So many characters of a label are told."""
 
 
 def submission(
@@ -78,7 +81,7 @@ def _refuse_repeated(text: str, path: Path) -> None:
         again.extend(key for key, count in listed.items() if count > 1 and key != "segment")
         return dict(pairs)
 
-    json.loads(text, object_pairs_hook=look)
+    parse_json(path, text, look)
     if again:
         raise DataError(
             f"{path}: {len(again)} videos are listed more than once in 'results' (first: {again[0]}); "
@@ -189,13 +192,15 @@ class _Reader:
                 continue
             name = str(label) if label is not None else None
             if not math.isfinite(score):
-                add("detections whose score is NaN or infinite, left out", f"video {video_id}, label {name!r}")
+                add("detections whose score is NaN or infinite, left out", f"video {video_id}, label {_shown(name)}")
                 continue
             if not (math.isfinite(start_s) and math.isfinite(end_s)):
-                add("detections whose segment is NaN or infinite, left out", f"video {video_id}, label {name!r}")
+                add("detections whose segment is NaN or infinite, left out", f"video {video_id}, label {_shown(name)}")
                 continue
             if name in self._ignored:
-                add("detections of a class of data.ignored_classes, left out", f"video {video_id}, label {name!r}")
+                add(
+                    "detections of a class of data.ignored_classes, left out", f"video {video_id}, label {_shown(name)}"
+                )
                 continue
             number = self._number(name)
             if number is None:
@@ -204,7 +209,7 @@ class _Reader:
                     add("detections without a label, left out", f"video {video_id}, {start_s:g} to {end_s:g} s")
                 else:
                     self._unknown.append(label)
-                    add("detections of an unknown class, left out", f"video {video_id}, label {name!r}")
+                    add("detections of an unknown class, left out", f"video {video_id}, label {_shown(name)}")
                 continue
             foreign += name is not None and name not in self._number_of
             if end_s < start_s:
@@ -261,13 +266,17 @@ class _Reader:
             )
         if all(str(label).lstrip("-").isdigit() for label in self._unknown):
             raise DataError(
-                f"{path}: its labels are numbers (first: {self._unknown[0]}), and those of the annotations names "
-                f"({names}); write the name of each detection's class, since files number classes differently"
+                f"{path}: its labels are numbers (first: {str(self._unknown[0])[:SHOWN]}), and those of the "
+                f"annotations names ({names}); write each detection's name, since files differ in their numbers"
             )
         raise DataError(
             f"{path}: none of its {len(self._unknown)} detections is of a class of the annotations "
-            f"(first: {str(self._unknown[0])!r}; there are: {names}); write classes as the annotations do"
+            f"(first: {_shown(self._unknown[0])}; there are: {names}); write classes as the annotations do"
         )
+
+
+def _shown(label: Any) -> str:
+    return "none" if label is None else repr(one_line(str(label), SHOWN))
 
 
 def _best_of_equal(segments_s: FloatArray, scores: FloatArray) -> IntArray:

@@ -147,7 +147,10 @@ def test_whole_numbers_are_labels_where_the_annotations_have_them(tmp_path: Path
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([3, "4"], r"its labels are numbers \(first: 3\), and those of the annotations names \(a, b\); write the name"),
+        (
+            [3, "4"],
+            r"its labels are numbers \(first: 3\), and those of the annotations names \(a, b\); write each detection",
+        ),
         (["q", 4], r"none of its 2 detections is of a class of the annotations \(first: 'q'; there are: a, b\)"),
     ],
 )
