@@ -58,6 +58,9 @@ class Section(pydantic.BaseModel):
 class FramesConfig(Section):
     """How frames become snippets (specification, section 1). Sizes in pixels."""
 
+    fps: Annotated[float, Field(ge=0.01, le=1000.0)] = 15.0
+    """Frames per second that snippets are cut from, whatever rate a file has: a snippet is a stretch of time. Pictures
+    are repeated or left out by the times at which they are shown, as FFmpeg's ``fps`` filter does."""
     clip_frames: Positive = 16
     """Frames of a snippet."""
     resize_height: Positive = 128

@@ -39,7 +39,7 @@ from etad.sampling.proposals import dense_grid
 
 @dataclass(frozen=True)
 class PlainVideo:
-    """A video file without annotations."""
+    """A video file without annotations; its duration is the time at which its picture ends."""
 
     id: str
     path: Path
@@ -70,7 +70,7 @@ class PlainVideos(Dataset[Sample]):
             # Two files of one stem would share a key in the results.
             video_id = path.stem if path.stem not in taken else path.name
             taken.add(video_id)
-            self.videos.append(PlainVideo(video_id, path, info.duration_s))
+            self.videos.append(PlainVideo(video_id, path, info.times.end_s))
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -82,10 +82,10 @@ class PlainVideos(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         video, data = self.videos[index], self._config.data
-        frames, numbers = videos.read_snippets(video.path, data.length, data.frames)
-        clips = gather_clips(transforms.transform(frames, data.frames, None, training=False), numbers)
-        nothing = torch.zeros(0, 2)
-        return Sample(video.id, index, 0.0, video.duration_s, clips, nothing, torch.zeros(0, dtype=torch.int64))
+        decoded = videos.read_snippets(video.path, data.length, data.frames)
+        clips = gather_clips(transforms.transform(decoded.frames, data.frames, None, training=False), decoded.index)
+        nothing, no_label = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)
+        return Sample(video.id, index, decoded.start_s, decoded.duration_s, clips, nothing, no_label)
 
 
 class Detecting:
@@ -292,4 +292,7 @@ def _detected(
             waiting.setdefault(video_id, []).append(raw)
         complete = [video_id for video_id, views in waiting.items() if len(views) == views_of[video_id]]
         videos = {video_id: waiting.pop(video_id) for video_id in complete}
+        if config.data.input == "frames":
+            # Nothing is found after the picture, however long the annotations, or the sound, say it is.
+            durations_s.update({id_: max(view.start_s + view.duration_s for view in videos[id_]) for id_ in videos})
         yield from postprocess(videos, durations_s, config.postprocess, class_scores).items()

@@ -101,15 +101,16 @@ class DataLoading:
     def _video(self, number: int) -> Sample:
         data, video = self._config.data, self._dataset.videos[number]
         self._watch.begin("decode")
-        frames, index = videos.read_snippets(self._dataset.paths[video.id], data.length, data.frames)
+        decoded = videos.read_snippets(self._dataset.paths[video.id], data.length, data.frames)
         self._watch.end("decode")
-        self._frames += len(frames)
+        self._frames += len(decoded.frames)
         self._watch.begin("transform")
         generator = stream(self._config.train.seed, 0, video.id, "augment")
-        clips = gather_clips(transforms.transform(frames, data.frames, generator, training=True), index)
+        clips = gather_clips(transforms.transform(decoded.frames, data.frames, generator, training=True), decoded.index)
         self._watch.end("transform")
         nothing = torch.zeros(0, 2)
-        return Sample(video.id, number, 0.0, video.duration_s, clips, nothing, torch.zeros(0, dtype=torch.int64))
+        no_label = torch.zeros(0, dtype=torch.int64)
+        return Sample(video.id, number, decoded.start_s, decoded.duration_s, clips, nothing, no_label)
 
 
 class Postprocessing:

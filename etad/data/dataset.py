@@ -66,7 +66,7 @@ class VideoDataset(Dataset[Sample]):
         self._config = config
         self._training = training
         self._epoch = 0
-        self._decoded: dict[str, tuple[Tensor, Tensor]] = {}
+        self._decoded: dict[str, videos.Snippets] = {}
         self._store = FeatureStore(data) if data.input == "features" else None
         self._min_inside = 0.0 if data.window is None else data.window.min_action_inside
 
@@ -112,7 +112,7 @@ class VideoDataset(Dataset[Sample]):
         video = view.video
         with _remedy_named(video.id):
             if self._store is None:
-                input_, start_s, duration_s = self._frames(video), 0.0, video.duration_s
+                input_, start_s, duration_s = self._frames(video)
             else:
                 input_, start_s, duration_s = self._features(self._store, view)
         actions = actions_in_view(video.clipped_actions(), start_s, duration_s, self._min_inside)
@@ -183,31 +183,36 @@ class VideoDataset(Dataset[Sample]):
         features = store.read(video.id)
         return resize_features(features, length), *self._covered_seconds(video, features.shape[1])
 
-    def _frames(self, video: Video) -> Tensor | RawClips:
-        """Return clips uint8 ``[N, 3, T, H, W]``, or what they are made of on the device."""
+    def _frames(self, video: Video) -> tuple[Tensor | RawClips, float, float]:
+        """Return clips uint8 ``[N, 3, T, H, W]``, or what they are made of on the device, and the time they cover.
+
+        Start and duration (seconds) are the picture's own: the annotated duration may be that of the sound, or of a
+        file that was cut since.
+        """
         data, path = self._config.data, self.paths[video.id]
         if not path.is_file():
             raise DataError(f"{path}: no such file any more")
-        if video.id not in self._decoded:
-            decoded = self._decode(path)
-            if not data.cache:
-                return self._clips(video, *decoded)
+        decoded = self._decoded.get(video.id) or self._decode(path)
+        if data.cache:
             self._decoded[video.id] = decoded
-        return self._clips(video, *self._decoded[video.id])
+        return self._clips(video, decoded), decoded.start_s, decoded.duration_s
 
-    def _decode(self, path: Path) -> tuple[Tensor, Tensor]:
+    def _decode(self, path: Path) -> videos.Snippets:
         data = self._config.data
         if data.decoded is None:
             return videos.read_snippets(path, data.length, data.frames)
         return read_through(data.decoded, path, data.length, data.frames)
 
-    def _clips(self, video: Video, frames: Tensor, index: Tensor) -> Tensor | RawClips:
-        data = self._config.data
+    def _clips(self, video: Video, decoded: videos.Snippets) -> Tensor | RawClips:
+        data, frames = self._config.data, decoded.frames
         generator = stream(self._config.train.seed, self._epoch, video.id, "augment")
         if self._training and data.augment_on == "device":
             height, width = frames.shape[-2:]
-            return RawClips(frames, index, transforms.draw(height, width, data.frames, generator, training=True))
-        return gather_clips(transforms.transform(frames, data.frames, generator, training=self._training), index)
+            draw = transforms.draw(height, width, data.frames, generator, training=True)
+            return RawClips(frames, decoded.index, draw)
+        return gather_clips(
+            transforms.transform(frames, data.frames, generator, training=self._training), decoded.index
+        )
 
 
 @contextmanager

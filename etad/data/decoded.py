@@ -1,8 +1,9 @@
 """A folder of decoded frames, so that a video is decoded once and not in every epoch of every run.
 
-One ``.npz`` file a video: the distinct frames that its snippets need, already resized, and which of them make which
-snippet. A file made for other settings, or of a video that has changed since, is made anew; whoever trains need not
-know. It takes ``frames x 3 x height x width`` bytes a video: for small and middling data sets.
+One ``.npz`` file a video: the distinct frames that its snippets need, already resized, which of them make which
+snippet, and the time they cover. A file made for other settings, or of a video that has changed since in size, time or
+content (fingerprint.py), is made anew; whoever trains need not know. It takes ``frames x 3 x height x width`` bytes a
+video: for small and middling data sets.
 """
 
 import hashlib
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from etad.config import FramesConfig
-from etad.data.videos import read_snippets
+from etad.data.fingerprint import fingerprint
+from etad.data.videos import Snippets, read_snippets
 from etad.errors import DataError
 from etad.files import replace_atomically
 
+_SAMPLING = 2
+"""Raise it with every change of which frames the snippets of a video are, so that older files are made anew."""
 
-def read_through(folder: Path, path: Path, snippets: int, config: FramesConfig) -> tuple[Tensor, Tensor]:
+
+def read_through(folder: Path, path: Path, snippets: int, config: FramesConfig) -> Snippets:
     """Return what :func:`etad.data.videos.read_snippets` returns, from ``folder`` where it is there, else put it there.
 
     Several processes may do so at once: a file is complete or absent.
@@ -33,21 +37,30 @@ def read_through(folder: Path, path: Path, snippets: int, config: FramesConfig) 
     found = _read(kept, made_for)
     if found is not None:
         return found
-    frames, index = read_snippets(path, snippets, config)
+    decoded = read_snippets(path, snippets, config)
+    covered = np.array([decoded.start_s, decoded.duration_s])
     try:
         with replace_atomically(kept) as partial, partial.open("wb") as file:
-            np.savez(file, frames=frames.numpy(), index=index.numpy(), made_for=np.array(made_for))
+            np.savez(
+                file,
+                frames=decoded.frames.numpy(),
+                index=decoded.index.numpy(),
+                start_and_duration_s=covered,
+                made_for=np.array(made_for),
+            )
     except OSError as error:
         raise DataError(f"{kept}: decoded frames cannot be kept ({error.strerror or error})") from None
-    return frames, index
+    return decoded
 
 
-def _read(kept: Path, made_for: str) -> tuple[Tensor, Tensor] | None:
+def _read(kept: Path, made_for: str) -> Snippets | None:
     try:
         with np.load(kept, allow_pickle=False) as content:
             if str(content["made_for"]) != made_for:
                 return None
-            return torch.from_numpy(content["frames"]), torch.from_numpy(content["index"])
+            start_s, duration_s = content["start_and_duration_s"].tolist()
+            frames, index = torch.from_numpy(content["frames"]), torch.from_numpy(content["index"])
+            return Snippets(frames, index, start_s, duration_s)
     except Exception:  # absent, or damaged in whatever way numpy stumbles over: it is made again
         return None
 
@@ -55,8 +68,11 @@ def _read(kept: Path, made_for: str) -> tuple[Tensor, Tensor] | None:
 def _key(path: Path, snippets: int, config: FramesConfig) -> str:
     status = path.stat()
     facts = {
+        "sampling": _SAMPLING,
         "video_bytes": status.st_size,
         "video_changed_ns": status.st_mtime_ns,
+        "video_content": fingerprint(path),
+        "fps": config.fps,
         "snippets": snippets,
         "clip_frames": config.clip_frames,
         "height": config.resize_height,

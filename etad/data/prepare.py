@@ -1,21 +1,23 @@
 """Re-encoding videos to the published models' input: 15 frames/s, short side 256 (specification, section 1).
 
-Output is H.264 (yuv420p) in mp4 without sound. Frames are repeated or dropped by their timestamps to reach the constant
-rate, as FFmpeg's ``fps`` filter does. A file appears under its final name only after it was decoded and the number of
-its frames fits the duration. It carries a tag of its source's size and the settings, by which a later run knows it as
-finished.
+Output is H.264 (yuv420p) in mp4 without sound. Pictures are repeated or dropped by the times at which they are shown
+to reach the constant rate, as FFmpeg's ``fps`` filter does and as snippets are cut (time_line.py). Its time 0 is the
+source's: where the picture starts late, after the sound, the first one is held from 0 on. A file appears under its
+final name only after it was decoded and has all its frames. It carries a tag of its source's content and the settings,
+by which a later run knows it as finished.
 """
 
 import errno
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, repeat
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Literal
@@ -26,17 +28,23 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from etad.data.fingerprint import fingerprint
+from etad.data.time_line import TimeLine, exact_rate
 from etad.data.video_files import list_videos
-from etad.data.video_reader import VideoInfo, VideoReader, probe, quarter_turns
+from etad.data.video_reader import VideoReader, probe, quarter_turns
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress as progress_bar
 from etad.signals import end_with_parent
 
 REPORT_NAME = "prepare.json"
+_VERSION = 2
+"""Raise it with every change of what an output holds, so that older files are made anew."""
 
-# FFmpeg's own defaults, spelt out so that a new FFmpeg does not change the output.
-_ENCODER_OPTIONS = {"crf": "23", "preset": "medium"}
+# FFmpeg's own defaults, spelt out so that a new FFmpeg does not change the output. With AVX-512 x264 weighs macroblocks
+# (mbtree) by code whose result varies from run to run; cpu-independent leaves that out, at the same size and speed
+# (731,165 for 731,927 bytes, 1.62 s for 1.62 s on a clip of 14 s), where mbtree=0 would change the quality.
+_ENCODER_OPTIONS = {"crf": "23", "preset": "medium", "x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,9 @@ class _Job:
     @property
     def tag(self) -> str:
         """What a finished output says of itself."""
-        size = self.source.stat().st_size
-        return f"etad-bench prepare: fps {self.fps}, short side {self.short_side}, source of {size} bytes"
+        size, content = self.source.stat().st_size, fingerprint(self.source)
+        settings = f"fps {self.fps}, short side {self.short_side}"
+        return f"etad-bench prepare {_VERSION}: {settings}, source of {size} bytes ({content})"
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def prepare(
         ConfigError: ``target`` is the folder of the sources, or ``fps`` or ``short_side`` is not positive.
         OSError: ``target`` cannot be written.
     """
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = exact_rate(fps)
     if rate <= 0 or short_side < 2:
         raise ConfigError(f"fps is {fps} and short_side is {short_side}; both must be positive, short_side at least 2")
     videos = list_videos(source)
@@ -205,8 +214,16 @@ def _process(job: _Job, stopped: Callable[[], bool]) -> _Outcome:
     try:
         if not job.overwrite and _is_finished(job):
             return _Outcome("skipped")
+        with VideoReader(job.source) as reader:
+            planned = reader.packet_times()
         with replace_atomically(job.target) as temporary:
-            _check(job, temporary, _encode(job, temporary, stopped))
+            found = _encode(job, temporary, planned, stopped)
+            if not found.same_as(planned):
+                # Some packets gave no frame.
+                planned, found = found, _encode(job, temporary, found, stopped)
+            if not found.same_as(planned):
+                raise DataError(f"{job.source}: gave other frames each time it was read; is it still being written?")
+            _check(job, temporary, planned)
     except DataError as error:
         return _Outcome("failed", str(error))
     except _Stopped:
@@ -233,22 +250,22 @@ def _is_finished(job: _Job) -> bool:
         return False
 
 
-def _encode(job: _Job, output: Path, stopped: Callable[[], bool]) -> VideoInfo:
-    """Write ``output`` and return what the source held."""
+def _encode(job: _Job, output: Path, times: TimeLine, stopped: Callable[[], bool]) -> TimeLine:
+    """Write ``output`` from a source whose pictures are shown at ``times``, and return when they were found to be."""
     with VideoReader(job.source) as reader, av.open(str(output), "w", format="mp4") as sink:
         sink.metadata["comment"] = job.tag
         stream: VideoStream | None = None
-        for number, frame in enumerate(_at_constant_rate(reader, job, stopped)):
+        for number, frame in enumerate(_at_constant_rate(reader, job, times, stopped)):
             if stream is None:
                 stream = _add_stream(sink, frame, job.fps)
             frame.pts, frame.time_base = number, 1 / job.fps
             # Otherwise the encoder repeats the source's choice of key frames.
             frame.pict_type = 0
             sink.mux(stream.encode(frame))
-        info = reader.info()
+        found = reader.times()
         if stream is not None:
             sink.mux(stream.encode(None))
-        return info
+        return found
 
 
 def _add_stream(sink: OutputContainer, frame: VideoFrame, fps: Fraction) -> VideoStream:
@@ -259,30 +276,32 @@ def _add_stream(sink: OutputContainer, frame: VideoFrame, fps: Fraction) -> Vide
     return stream
 
 
-def _at_constant_rate(reader: VideoReader, job: _Job, stopped: Callable[[], bool]) -> Iterator[VideoFrame]:
+def _frames_of_each(times: TimeLine, fps: Fraction) -> list[int]:
+    """Return how many frames of the output show each picture of the source."""
+    repeats = times.repeats(fps)
+    # The first one shown is held from time 0 on. Halves are rounded up, as everywhere.
+    repeats[(repeats > 0).argmax()] += int(Fraction(times.start_s) * fps + Fraction(1, 2))
+    return repeats.tolist()
+
+
+def _at_constant_rate(
+    reader: VideoReader, job: _Job, times: TimeLine, stopped: Callable[[], bool]
+) -> Iterator[VideoFrame]:
     """Yield the source's frames upright, resized, and repeated or dropped to the constant rate."""
     graph: Graph | None = None
-    for frame in _with_timestamps(reader):
+    # More frames than there should be are decoded, so that their times are known, but not used.
+    wanted = chain(_frames_of_each(times, job.fps), repeat(0))
+    for frame, count in zip(reader, wanted, strict=False):
         if stopped():
             raise _Stopped
-        if graph is None:
-            graph = _filters(frame, job)
-        graph.vpush(frame)
-        yield from _ready(graph)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _ready(graph)
-
-
-def _with_timestamps(reader: VideoReader) -> Iterable[VideoFrame]:
-    """Yield the frames; one without a timestamp follows its predecessor by the nominal frame duration."""
-    previous: int | None = None
-    for frame in reader:
-        if frame.pts is None:
-            step = round(1 / (reader.rate * frame.time_base)) if frame.time_base else 1
-            frame.pts = 0 if previous is None else previous + max(step, 1)
-        previous = frame.pts
-        yield frame
+        if count:
+            graph = graph or _filters(frame, job)
+            graph.vpush(frame)
+            small = graph.vpull()
+            for _ in range(count):
+                if stopped():
+                    raise _Stopped
+                yield small
 
 
 def _filters(frame: VideoFrame, job: _Job) -> Graph:
@@ -293,9 +312,7 @@ def _filters(frame: VideoFrame, job: _Job) -> Graph:
 
     graph = Graph()
     nodes = [
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
-        # First, so that frames that are dropped are not scaled.
-        graph.add("fps", fps=str(job.fps)),
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=1 / job.fps),
         *(graph.add("transpose", dir="cclock") for _ in range(turns)),
         graph.add("scale", w=str(_even(width * scale)), h=str(_even(height * scale)), flags="bicubic"),
         graph.add("format", pix_fmts="yuv420p"),
@@ -310,22 +327,12 @@ def _even(length: float) -> int:
     return max(2 * round(length / 2), 2)
 
 
-def _ready(graph: Graph) -> Iterator[VideoFrame]:
-    while True:
-        try:
-            frame = graph.vpull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
-        yield frame
-
-
-def _check(job: _Job, output: Path, source: VideoInfo) -> None:
-    """Raise DataError unless ``output`` decodes to as many frames as the duration asks for, one more or less."""
+def _check(job: _Job, output: Path, times: TimeLine) -> None:
+    """Raise DataError unless ``output`` decodes to the frames that it should have."""
     info = probe(output)
-    expected = source.duration_s * float(job.fps)
-    # Half a frame more for rounding: the expected number itself is not whole.
-    if abs(info.frames - expected) > 1.5 or info.problem is not None:
-        detail = info.problem or f"{info.frames} frames where {expected:.1f} were expected"
+    expected = sum(_frames_of_each(times, job.fps))
+    if info.frames != expected or info.problem is not None:
+        detail = info.problem or f"{info.frames} frames where {expected} were expected"
         raise DataError(f"{job.source}: the re-encoded video is faulty ({detail})")
 
 

@@ -63,16 +63,14 @@ class RefusedError(Exception):
     """torchcodec does not decode this file, or not to what PyAV would give."""
 
 
-def torchcodec_pictures(path: Path, library: ModuleType, height: int, width: int) -> Iterator[Picture]:
-    """Yield the frames that torchcodec decodes.
+def torchcodec_pictures(path: Path, library: ModuleType, height: int, width: int, expected: int) -> Iterator[Picture]:
+    """Yield the frames that torchcodec decodes, ``expected`` of them: one for each packet.
 
     Raises:
         DataError: PyAV cannot open the file either.
         RefusedError: the codec is not exact, torchcodec fails, the first frame is not PyAV's at ``height`` x
             ``width``, or some packet gave no frame.
     """
-    with VideoReader(path) as reader:
-        expected = reader.count_packets()
     with VideoReader(path) as reader:
         if reader.codec not in _EXACT_CODECS:
             raise RefusedError(f"its codec is {reader.codec}")

@@ -1,10 +1,10 @@
-"""One video file: its frames in display order, and what decoding the whole of it gave.
+"""One video file: its frames in display order, when they are shown, and what decoding the whole of it gave.
 
 Frames are counted by decoding: the count in a file's header is missing, or one or two too high, in many real files.
-Frame numbers follow display order, whatever the timestamps say, so a variable frame rate does not change them.
+Frame numbers follow display order, whatever the timestamps say; what time they mean is the time line's business.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import av
+import numpy as np
 import torch
 from av.packet import Packet
 from av.stream import Disposition
@@ -20,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from etad.data.time_line import TimeLine
 from etad.errors import DataError
 
 DecoderName = Literal["auto", "pyav", "torchcodec"]
@@ -30,6 +32,11 @@ _HEADER_SLACK = 2
 _ANY_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 # What FFmpeg assumes where a file states no rate.
 _DEFAULT_RATE = Fraction(25)
+# It stores no times, only the order of storage, so that FFmpeg's presentation times are guesses (findings/
+# avi-timestamps.sh). A place in that order is a time: a skipped frame is stored as nothing, and counts.
+_COUNTED = "avi"
+# These list all that they hold in front, or in an index that is read on opening.
+_INDEXED = frozenset({"avi", "mov"})
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class VideoInfo:
     Attributes:
         frames: frames that decode.
         fps: mean frame rate, ``frames / duration_s``.
-        duration_s: seconds from the first frame's timestamp to the end of the last frame.
+        duration_s: seconds from the first frame's appearance to the end of the last frame.
+        times: when each frame is shown.
         width, height: pixels, after the rotation the file asks for.
         problem: None, or one line that says what is damaged although frames did decode.
     """
@@ -47,6 +55,7 @@ class VideoInfo:
     frames: int
     fps: float
     duration_s: float
+    times: TimeLine
     width: int
     height: int
     problem: str | None = None
@@ -65,11 +74,12 @@ class VideoReader:
         self._path = path
         self._lost_packets = 0
         self._broken_off: str | None = None
-        self._frames = 0
+        self._hidden_packets = 0
+        self._times_at: dict[int, list[int]] = {}
+        self._last_place = -1
+        self._shown: list[int | None] = []
+        self._durations: list[int] = []
         self._size = (0, 0)
-        self._first_s: float | None = None
-        self._last_s = 0.0
-        self._last_duration_s = 0.0
         try:
             self._container = av.open(str(path), **_ANY_METADATA)
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -105,8 +115,12 @@ class VideoReader:
 
     @property
     def promised_frames(self) -> int:
-        """Frame count in the header; 0 where the format has none. Often one or two too high."""
-        return self._stream.frames
+        """Frame count in the header; 0 where the format has none. Often one or two too high.
+
+        An MP4 that was cut without re-encoding counts all that is stored; its index lists what can be reached.
+        """
+        listed = len(getattr(self._stream, "index_entries", ())) if "mov" in self._container.format.name else 0
+        return min(self._stream.frames, listed or self._stream.frames)
 
     @property
     def codec(self) -> str:
@@ -123,12 +137,75 @@ class VideoReader:
         """Frames per second that the header states."""
         return self._stream.average_rate or self._stream.guessed_rate or _DEFAULT_RATE
 
-    def count_packets(self) -> int:
-        """Return the number of packets that should give a frame, without decoding: quick, and seldom wrong."""
-        return sum(packet.size > 0 and not packet.is_discard for packet in self._packets() if packet is not None)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels that the header states, before any rotation."""
+        return self._stream.codec_context.width, self._stream.codec_context.height
+
+    def packet_times(self) -> TimeLine:
+        """Return when the frames are shown, as the packets say, without decoding: quick, and seldom wrong.
+
+        Raises:
+            DataError: there is no packet, or its times are absurd.
+        """
+        packets = [packet for packet in self._packets() if packet is not None and _gives_frame(packet)]
+        return self._time_line([self._time_of(one) for one in packets], [one.duration or 0 for one in packets])
+
+    def header_times(self) -> TimeLine:
+        """Return about what ``packet_times`` returns, without reading the pictures where the format lists them.
+
+        Single times may be those of storage, so this is for looking, not for cutting snippets.
+
+        Raises:
+            DataError: as ``packet_times``.
+        """
+        entries = getattr(self._stream, "index_entries", ())
+        formats = set(self._container.format.name.split(","))
+        if not formats & _INDEXED or not self._stream.duration or len(entries) != self.promised_frames:
+            return self.packet_times()
+        listed = [entry.timestamp for entry in entries if not entry.is_discard]
+        if not listed:
+            return self.packet_times()
+        places = sorted(listed)
+        start = self._stream.start_time or 0
+        times = [place - places[0] + start for place in places]
+        return self._time_line(times, [max(start + self._stream.duration - times[-1], 0)] * len(times))
+
+    def times(self) -> TimeLine:
+        """Return when the frames iterated over are shown; call it after the last frame.
+
+        Raises:
+            DataError: there was no frame, or their times are absurd.
+        """
+        return self._time_line(self._shown, self._durations)
+
+    def _time_line(self, times: Sequence[int | None], durations: Sequence[int]) -> TimeLine:
+        if not times:
+            lost = f"{self._lost_packets} damaged packets" if self._lost_packets else "the stream is empty"
+            raise DataError(f"{self._path}: no frame of its video stream decodes ({self._broken_off or lost})")
+        tick_s = self._stream.time_base or 1 / self.rate
+        # Sound may begin before 0, with what a decoder needs to get going; nobody shows that.
+        start = max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+        try:
+            return TimeLine.of_pictures(times, durations, tick_s, self.rate, start)
+        except ValueError as error:
+            raise DataError(f"{self._path}: {error}; they are damaged, re-encode it") from None
+
+    def _time_of(self, packet: "Packet[VideoStream]") -> int | None:
+        if self._container.format.name == _COUNTED and packet.dts is not None:
+            return packet.dts
+        return packet.pts
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
+            if packet is not None and packet.dts is not None:
+                if not packet.size:
+                    continue  # A decoder would take it for the end.
+                self._hidden_packets += packet.is_discard
+            if packet is not None and packet.pts is not None:
+                place = self._time_of(packet) or 0
+                self._times_at.setdefault(packet.pts, []).append(place)
+                self._last_place = max(self._last_place, place)
             try:
                 frames = self._stream.decode(packet)
             except av.error.FFmpegError:
@@ -147,53 +224,48 @@ class VideoReader:
             yield None
 
     def _note(self, frame: VideoFrame) -> None:
-        self._frames += 1
-        if self._frames == 1:
+        if not self._shown:
             turned = quarter_turns(frame) % 2 == 1
             self._size = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        if frame.pts is None or frame.time_base is None:
-            return
-        time_s = float(frame.pts * frame.time_base)
-        self._first_s = time_s if self._first_s is None else min(self._first_s, time_s)
-        if time_s >= self._last_s:
-            self._last_s = time_s
-            self._last_duration_s = float((frame.duration or 0) * frame.time_base)
+        waiting = None if frame.pts is None else self._times_at.get(frame.pts)
+        self._shown.append(waiting.pop(0) if waiting else frame.pts)
+        self._durations.append(frame.duration or 0)
 
     def info(self) -> VideoInfo:
         """Return what the frames iterated over amount to; call it after the last frame.
 
         Raises:
-            DataError: there was no frame.
+            DataError: there was no frame, or their times are absurd.
         """
-        if self._frames == 0:
-            lost = f"{self._lost_packets} damaged packets" if self._lost_packets else "the stream is empty"
-            raise DataError(f"{self._path}: no frame of its video stream decodes ({self._broken_off or lost})")
+        times = self.times()
         return VideoInfo(
-            frames=self._frames,
-            fps=self._frames / self._duration_s,
-            duration_s=self._duration_s,
+            frames=len(times),
+            fps=times.mean_rate,
+            duration_s=times.duration_s,
+            times=times,
             width=self._size[0],
             height=self._size[1],
-            problem=self._problem(),
+            problem=self._problem(times),
         )
 
-    @property
-    def _duration_s(self) -> float:
-        span_s = 0.0 if self._first_s is None else self._last_s - self._first_s
-        if span_s <= 0.0:
-            # A single frame, or no timestamps at all.
-            return self._frames / float(self.rate)
-        # Some formats do not store how long a frame lasts: then the last one lasts as long as the mean.
-        return span_s + (self._last_duration_s or span_s / (self._frames - 1))
-
-    def _problem(self) -> str | None:
+    def _problem(self, times: TimeLine) -> str | None:
+        frames = len(times)
         if self._broken_off is not None:
-            return f"reading broke off after {self._frames} frames ({self._broken_off})"
-        if self.promised_frames - self._frames > _HEADER_SLACK:
-            return f"only {self._frames} of {self.promised_frames} frames decode"
+            return f"reading broke off after {frames} frames ({self._broken_off})"
+        if self._promised_and_missing(times) > _HEADER_SLACK:
+            return f"only {frames} of {self.promised_frames} frames decode"
         if self._lost_packets:
-            return f"{self._lost_packets} packets are damaged and gave no frame; {self._frames} frames decode"
+            return f"{self._lost_packets} packets are damaged and gave no frame; {frames} frames decode"
         return None
+
+    def _promised_and_missing(self, times: TimeLine) -> float:
+        """Return how many frames of those that the header counts are neither there, nor hidden, nor skipped."""
+        missing = self.promised_frames - self._hidden_packets - len(times)
+        if missing > 0 and self._container.format.name == _COUNTED and self._last_place >= 0:
+            # The header counts places, and a slow picture takes several.
+            taken = np.median(np.diff(times.ticks)) if len(times) > 1 else 1
+            return min(missing, float((self.promised_frames - 1 - self._last_place) / max(taken, 1)))
+        return missing
 
 
 def probe(path: Path) -> VideoInfo:
@@ -224,6 +296,10 @@ def resized(rescaler: VideoReformatter, frame: VideoFrame, height: int, width: i
 def quarter_turns(frame: VideoFrame) -> int:
     """Return by how many quarter turns counter-clockwise (0-3) the frame must be turned to stand upright."""
     return round(frame.rotation / 90) % 4
+
+
+def _gives_frame(packet: "Packet[VideoStream]") -> bool:
+    return packet.size > 0 and not packet.is_discard
 
 
 def _reason(error: Exception) -> str:

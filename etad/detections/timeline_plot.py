@@ -34,8 +34,12 @@ def plot_timeline(
     """
     info = probe(video)
     width = max(2, round(THUMBNAIL_HEIGHT * info.width / info.height / 2) * 2)
-    numbers = ((np.arange(THUMBNAILS) + 0.5) / THUMBNAILS * info.frames).astype(np.int64)
-    thumbnails = decode(video, THUMBNAIL_HEIGHT, width, numbers).permute(0, 2, 3, 1).numpy()
+    middles_s = (np.arange(THUMBNAILS) + 0.5) / THUMBNAILS * duration_s
+    thumbnails = (
+        decode(video, THUMBNAIL_HEIGHT, width, map(info.times.picture_at, middles_s.tolist()))
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
     best = np.argsort(-found.scores, kind="stable")[:bars]
     best = best[found.scores[best] >= WORTH_DRAWING * found.scores.max(initial=0.0)]
     colour_of = colormaps["tab10"]

@@ -6,6 +6,7 @@ Frame ``n`` of a video made by ``write_video`` is grey at ``brightness(n)``, so 
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -40,26 +41,58 @@ def write_video(
     times_ms: Sequence[int] | None = None,
     pictures: Sequence[np.ndarray] | None = None,
     header_first: bool = False,
+    hidden: int = 0,
+    codec: str = "libx264",
+    b_frames: bool = True,
+    sound_s: float = 0.0,
     title: str = "",
 ) -> Path:
-    """Write ``frames`` frames of ``size`` (width, height); ``times_ms`` gives them an irregular rate."""
+    """Write ``frames`` frames of ``size`` (width, height).
+
+    Args:
+        times_ms: when each frame is shown; they give an irregular rate, or a late start.
+        pictures: instead of grey frames.
+        header_first: of an MP4, so that it can be cut.
+        hidden: the first so many frames of an MP4 are stored and hidden by an edit list, as cutting without re-encoding
+            does.
+        codec: "libx264" or "mpeg4".
+        b_frames: allow frames that are stored after one that is shown later.
+        sound_s: seconds of silence from time 0, beside the pictures.
+        title: of the file.
+    """
     width, height = size
     options = {"movflags": "faststart"} if header_first else {}
+    if hidden:
+        options["avoid_negative_ts"] = "disabled"
     with av.open(str(path), "w", options=options) as sink:
         sink.metadata.update({"title": title} if title else {})
         # B-frames and several key frames, as in real files: the order of storage is not that of display.
-        stream = sink.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "10", "g": "5"})
+        options = {"preset": "veryfast", "crf": "10", "g": "5"} if codec == "libx264" else {"bf": "2"}
+        stream = sink.add_stream(codec, rate=fps, options=options if b_frames else {**options, "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
+        sound = sink.add_stream("aac" if path.suffix == ".mp4" else "pcm_s16le", rate=8000) if sound_s else None
+        packets: list[Any] = []
         for number in range(frames):
             frame = grey(number, width, height)
             if pictures is not None:
                 frame = VideoFrame.from_ndarray(pictures[number], format="rgb24")
             if times_ms is not None:
                 frame.pts, frame.time_base = times_ms[number], Fraction(1, 1000)
-            sink.mux(stream.encode(frame))
-        sink.mux(stream.encode(None))
+            elif hidden:
+                frame.pts, frame.time_base = number - hidden, Fraction(1, fps)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        if sound is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.time_base = 8000, Fraction(1, 8000)
+            for number in range(round(8 * sound_s)):
+                silence.pts = 1000 * number
+                packets += sound.encode(silence)
+            packets += sound.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            sink.mux(packet)
     return path
 
 

@@ -247,7 +247,9 @@ def frames_config(root: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         shift = torch.randint(0, 200, (1,), generator=generator, dtype=torch.uint8) if training else 0
         return frames[..., :3, :3] + shift
 
-    monkeypatch.setattr(videos, "read_snippets", lambda path, snippets, frames: (FRAMES, INDEX[:snippets]))
+    monkeypatch.setattr(
+        videos, "read_snippets", lambda path, snippets, frames: videos.Snippets(FRAMES, INDEX[:snippets], 1.0, 12.0)
+    )
     monkeypatch.setattr(transforms, "transform", transform)
     for video_id in ("a", "c"):
         (root / "features" / f"{video_id}.mp4").touch()
@@ -261,7 +263,8 @@ def test_clips_are_gathered_from_distinct_frames(frames_config: Config) -> None:
     assert sample.input_.shape == (4, 3, 2, 3, 3)
     assert sample.input_.dtype == torch.uint8
     assert torch.equal(sample.input_[:, 1, :, 2, 0], INDEX.to(torch.uint8))
-    assert (sample.start_s, sample.duration_s) == (0.0, 20.0)
+    # The picture's own time, not the annotated duration of 20 s.
+    assert (sample.start_s, sample.duration_s) == (1.0, 12.0)
 
 
 def test_augmentation_depends_on_seed_epoch_and_video_only(frames_config: Config) -> None:

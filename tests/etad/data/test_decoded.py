@@ -30,12 +30,13 @@ def kept(folder: Path) -> list[Path]:
 
 def test_the_second_reading_decodes_nothing(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "decoded"
-    frames, index = read_through(folder, video, 3, SMALL)
+    first = read_through(folder, video, 3, SMALL)
     expected = read_snippets(video, 3, SMALL)
     monkeypatch.setattr(decoded_module, "read_snippets", None)
-    for again in ((frames, index), read_through(folder, video, 3, SMALL)):
-        assert torch.equal(again[0], expected[0])
-        assert torch.equal(again[1], expected[1])
+    for again in (first, read_through(folder, video, 3, SMALL)):
+        assert torch.equal(again.frames, expected.frames)
+        assert torch.equal(again.index, expected.index)
+        assert (again.start_s, again.duration_s) == (expected.start_s, expected.duration_s)
     assert len(kept(folder)) == 1
 
 
@@ -43,22 +44,37 @@ def test_other_settings_and_a_changed_video_are_decoded_anew(video: Path, tmp_pa
     folder = tmp_path / "decoded"
     read_through(folder, video, 3, SMALL)
     larger = SMALL.model_copy(update={"resize_height": 16})
-    assert read_through(folder, video, 3, larger)[0].shape[-2:] == (16, 12)
-    assert read_through(folder, video, 5, larger)[1].shape == (5, 4)
+    assert read_through(folder, video, 3, larger).frames.shape[-2:] == (16, 12)
+    assert read_through(folder, video, 5, larger).index.shape == (5, 4)
     write_video(video, frames=30)
     os.utime(video, ns=(1, 1))
-    frames, index = read_through(folder, video, 5, larger)
-    assert torch.equal(frames, read_snippets(video, 5, larger)[0])
-    assert int(index.max()) == len(frames) - 1
+    found = read_through(folder, video, 5, larger)
+    assert torch.equal(found.frames, read_snippets(video, 5, larger).frames)
+    assert int(found.index.max()) == len(found.frames) - 1
     assert len(kept(folder)) == 1
+    twice = larger.model_copy(update={"fps": 2 * larger.fps})
+    assert torch.equal(read_through(folder, video, 5, twice).index, read_snippets(video, 5, twice).index)
+
+
+def test_a_video_that_changed_within_size_and_time_is_decoded_anew(video: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "decoded"
+    read_through(folder, video, 3, SMALL)
+    [file] = kept(folder)
+    before, status, content = file.read_bytes(), video.stat(), bytearray(video.read_bytes())
+    content[content.index(b"mdat") + 60] ^= 0xFF
+    video.write_bytes(content)
+    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert video.stat().st_size == status.st_size
+    read_through(folder, video, 3, SMALL)
+    assert file.read_bytes() != before
 
 
 def test_a_damaged_file_is_made_anew(video: Path, tmp_path: Path) -> None:
     folder = tmp_path / "decoded"
-    frames, _ = read_through(folder, video, 3, SMALL)
+    frames = read_through(folder, video, 3, SMALL).frames
     (file,) = kept(folder)
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(read_through(folder, video, 3, SMALL)[0], frames)
+    assert torch.equal(read_through(folder, video, 3, SMALL).frames, frames)
 
 
 def test_videos_of_one_name_do_not_collide(video: Path, tmp_path: Path) -> None:
@@ -67,7 +83,7 @@ def test_videos_of_one_name_do_not_collide(video: Path, tmp_path: Path) -> None:
     write_video(other, frames=9)
     folder = tmp_path / "decoded"
     read_through(folder, video, 3, SMALL)
-    assert torch.equal(read_through(folder, other, 3, SMALL)[0], read_snippets(other, 3, SMALL)[0])
+    assert torch.equal(read_through(folder, other, 3, SMALL).frames, read_snippets(other, 3, SMALL).frames)
     assert len(kept(folder)) == 2
 
 

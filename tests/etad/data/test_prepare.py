@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli.prepare import prepare as command
+from etad.config import FramesConfig
 from etad.data import prepare as preparation
 from etad.data import video_reader, videos
+from etad.data.time_line import TimeLine
 from etad.errors import ConfigError, DataError, NothingToDoError
 from tests.etad import make_videos
 
@@ -61,6 +63,37 @@ def test_variable_rate_becomes_constant_by_time(tmp_path: Path) -> None:
 
     shown = make_videos.numbers_of(videos.decode(tmp_path / "target" / "a.mp4", 16, 16))
     assert shown[:11] == [0, *[1] * 9, 2]
+
+
+def test_a_late_picture_is_held_from_the_beginning(tmp_path: Path) -> None:
+    times_ms = [1133 + round(1000 * number / 15) for number in range(20)]
+    path = make_videos.write_video(tmp_path / "a.mp4", 20, fps=15, times_ms=times_ms, sound_s=3.0)
+
+    assert prepare(path, tmp_path / "target").failed == {}
+
+    shown = make_videos.numbers_of(videos.decode(tmp_path / "target" / "a.mp4", 16, 16))
+    assert shown == [0] * 17 + list(range(20))
+
+
+def test_an_avi_with_b_frames_does_not_jerk(tmp_path: Path) -> None:
+    path = make_videos.write_video(tmp_path / "a.avi", 23, fps=15)
+
+    prepare(path, tmp_path / "target")
+
+    assert make_videos.numbers_of(videos.decode(tmp_path / "target" / "a.mp4", 16, 16)) == list(range(23))
+
+
+def test_snippets_of_the_prepared_video_are_those_of_the_source(tmp_path: Path) -> None:
+    times_ms = [0, 30, 66, 140, 400, 433, 467, 900, 1500, 1530]
+    path = make_videos.write_video(tmp_path / "a.mkv", 10, times_ms=times_ms)
+    config = FramesConfig(clip_frames=3, resize_height=8, resize_width=8, crop=8)
+
+    prepare(path, tmp_path / "target")
+
+    before, after = (videos.read_snippets(file, 7, config) for file in (path, tmp_path / "target" / "a.mp4"))
+    shown = [make_videos.numbers_of(found.frames[found.index].flatten(0, 1)) for found in (before, after)]
+    assert shown[0] == shown[1]
+    assert (before.start_s, before.duration_s) == (after.start_s, after.duration_s)
 
 
 def test_frames_are_dropped_to_a_lower_rate(source: Path, tmp_path: Path) -> None:
@@ -123,11 +156,12 @@ def test_failures_are_listed_and_the_rest_is_done(source: Path, tmp_path: Path) 
 
 
 def test_wrong_frame_count_is_a_failure(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "_with_timestamps", lambda reader: list(reader)[:12])
+    at_constant_rate = preparation._at_constant_rate
+    monkeypatch.setattr(preparation, "_at_constant_rate", lambda *given: list(at_constant_rate(*given))[:18])
 
     report = prepare(source / "a.mp4", tmp_path / "target")
 
-    assert "the re-encoded video is faulty (18 frames where 30.0 were expected)" in report.failed["a.mp4"]
+    assert "the re-encoded video is faulty (18 frames where 30 were expected)" in report.failed["a.mp4"]
     assert names(tmp_path / "target") == ["prepare.json"]
 
 
@@ -137,10 +171,10 @@ def test_full_disk_is_one_line_and_keeps_what_is_done(
     target = tmp_path / "target"
     encode = preparation._encode
 
-    def encode_first_only(job: preparation._Job, output: Path, stopped: object) -> video_reader.VideoInfo:
+    def encode_first_only(job: preparation._Job, output: Path, times: TimeLine, stopped: object) -> TimeLine:
         if job.source.name != "a.mp4":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return encode(job, output, lambda: False)
+        return encode(job, output, times, lambda: False)
 
     monkeypatch.setattr(preparation, "_encode", encode_first_only)
     with pytest.raises(DataError, match="the disk is full; make room and run the same command again"):
@@ -153,9 +187,10 @@ def test_full_disk_is_one_line_and_keeps_what_is_done(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_is_recognised_in_ffmpegs_own_error(source: Path, tmp_path: Path) -> None:
     job = preparation._Job(source / "a.mp4", tmp_path / "a.mp4", Fraction(15), 48, False)
+    times = video_reader.probe(job.source).times
 
     with pytest.raises(OSError, match="No space left") as caught:
-        preparation._encode(job, Path("/dev/full"), lambda: False)
+        preparation._encode(job, Path("/dev/full"), times, lambda: False)
 
     assert caught.value.errno == errno.ENOSPC
 
@@ -164,8 +199,8 @@ def test_interruption_leaves_nothing_unfinished(source: Path, tmp_path: Path, mo
     target = tmp_path / "target"
     check = preparation._check
 
-    def interrupt_second(job: preparation._Job, output: Path, info: video_reader.VideoInfo) -> None:
-        check(job, output, info)
+    def interrupt_second(job: preparation._Job, output: Path, times: TimeLine) -> None:
+        check(job, output, times)
         if job.source.name == "b.mkv":
             raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from etad.config import FramesConfig
 from etad.data import torchcodec_frames, video_files, video_reader, videos
+from etad.data.time_line import TimeLine
 from etad.errors import ConfigError, DataError, NothingToDoError
 from tests.etad import make_videos
 from tests.paths import SHARED
@@ -31,7 +33,7 @@ REAL_COUNTS = {
     "untrimmed_120s_15fps.mp4": 1800,
     "v_GGSY1Qvo990.mp4": 355,
 }
-SMALL = FramesConfig(clip_frames=4, resize_height=8, resize_width=12, crop=8)
+SMALL = FramesConfig(fps=10, clip_frames=4, resize_height=8, resize_width=12, crop=8)
 
 
 @given(frames=st.integers(1, 20_000), snippets=st.integers(1, 300), clip=st.integers(1, 64))
@@ -110,9 +112,11 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
 def test_read_snippets_decodes_each_frame_once(tmp_path: Path) -> None:
     path = make_videos.write_video(tmp_path / "a.mp4", 24)
 
-    frames, index = videos.read_snippets(path, 3, SMALL)
+    found = videos.read_snippets(path, 3, SMALL)
 
+    frames, index = found.frames, found.index
     expected = videos.snippet_indices(24, 3, 4)
+    assert (found.start_s, found.duration_s) == (0.0, 2.4)
     assert frames.shape == (12, 3, 8, 12)
     assert index.dtype == torch.int64
     assert make_videos.numbers_of(frames[index].flatten(0, 1)) == expected.flatten().tolist()
@@ -122,22 +126,25 @@ def test_read_snippets_recovers_from_a_wrong_packet_count(tmp_path: Path, monkey
     path = make_videos.write_video(tmp_path / "a.mp4", 20)
     expected = videos.read_snippets(path, 5, SMALL)
 
-    for wrong in (0, 12, 22):
-        monkeypatch.setattr(video_reader.VideoReader, "count_packets", lambda self, wrong=wrong: wrong)
-        frames, index = videos.read_snippets(path, 5, SMALL)
+    for wrong in (1, 12, 22):
+        times = TimeLine(0.0, np.arange(wrong), wrong, Fraction(1, 10))
+        monkeypatch.setattr(video_reader.VideoReader, "packet_times", lambda self, times=times: times)
+        found = videos.read_snippets(path, 5, SMALL)
 
-        assert torch.equal(frames, expected[0])
-        assert torch.equal(index, expected[1])
+        assert torch.equal(found.frames, expected.frames)
+        assert torch.equal(found.index, expected.index)
+        assert (found.start_s, found.duration_s) == (0.0, 2.0)
 
 
 def test_video_of_one_frame_loops(tmp_path: Path) -> None:
     path = make_videos.write_video(tmp_path / "a.mp4", 1)
 
-    frames, index = videos.read_snippets(path, 3, SMALL)
+    found = videos.read_snippets(path, 3, SMALL)
 
     assert video_reader.probe(path).duration_s == pytest.approx(0.1)
-    assert frames.shape[0] == 1
-    assert index.tolist() == [[0] * 4] * 3
+    assert found.frames.shape[0] == 1
+    assert found.index.tolist() == [[0] * 4] * 3
+    assert (found.start_s, found.duration_s) == (0.0, 0.1)
 
 
 def test_variable_rate_counts_frames_and_measures_time(tmp_path: Path) -> None:
@@ -174,12 +181,12 @@ def test_truncated_file_gives_what_decodes_and_says_so(tmp_path: Path) -> None:
     path = make_videos.write_truncated(tmp_path / "a.mp4", 30, keep=0.6)
 
     info = video_reader.probe(path)
-    frames, index = videos.read_snippets(path, 4, SMALL)
+    found = videos.read_snippets(path, 4, SMALL)
 
     assert 5 < info.frames < 25
     assert info.problem is not None
     assert "\n" not in info.problem
-    assert int(index.max()) == frames.shape[0] - 1
+    assert int(found.index.max()) == found.frames.shape[0] - 1
 
 
 @pytest.mark.parametrize(
@@ -266,14 +273,14 @@ def test_list_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(REAL_VIDEOS.glob("*")), ids=lambda path: path.stem)
 def test_real_video_decodes(path: Path) -> None:
     info = video_reader.probe(path)
-    frames, index = videos.read_snippets(path, 4, SMALL)
+    found = videos.read_snippets(path, 4, SMALL)
 
     assert info.problem is None
     assert info.frames == REAL_COUNTS.get(path.name, info.frames)
     assert 5 < info.fps < 31
-    assert index.shape == (4, 4)
-    assert int(index.max()) == frames.shape[0] - 1
-    assert frames.float().std() > 5
+    assert found.index.shape == (4, 4)
+    assert int(found.index.max()) == found.frames.shape[0] - 1
+    assert found.frames.float().std() > 5
 
 
 class FakeRaw:
@@ -409,10 +416,10 @@ def test_read_snippets_with_torchcodec(tmp_path: Path, fake: Callable[[type[Fake
     fake(FakeDemuxer)
 
     for decoder in ("auto", "torchcodec"):
-        frames, index = videos.read_snippets(path, 3, SMALL.model_copy(update={"decoder": decoder}))
+        found = videos.read_snippets(path, 3, SMALL.model_copy(update={"decoder": decoder}))
 
-        assert torch.equal(frames, expected[0])
-        assert torch.equal(index, expected[1])
+        assert torch.equal(found.frames, expected.frames)
+        assert torch.equal(found.index, expected.index)
     assert FakeDemuxer.opened == 2
 
 
