@@ -94,8 +94,13 @@ def _models(
 def _infer_test_set(
     target: Path, experiment: Config, classes: Sequence[str], model: "Etad", world: "World", annotations: Annotations
 ) -> None:
+    from bench.measure.video_check import video_lines
+    from etad.data.dataset import evaluation_dataset
     from etad.infer import infer_test_set
 
+    if world.is_main and experiment.data.input == "frames":
+        for line in video_lines(experiment, evaluation_dataset(experiment, annotations)):
+            note(line)
     result = infer_test_set(model, experiment, classes, world, annotations=annotations)
     if not world.is_main:
         return
@@ -114,6 +119,7 @@ def _infer_plain(
     model: "Etad",
     world: "World",
 ) -> None:
+    from bench.measure.video_check import lines, look_at
     from etad.detections.detections import AGNOSTIC_CLASSES
     from etad.detections.submissions import submission
     from etad.infer import PlainVideos
@@ -129,6 +135,10 @@ def _infer_plain(
         note(reason)
     if not dataset.videos:
         raise NothingToDoError(f"{source}: none of its {len(dataset.unreadable)} files can be decoded")
+    if world.is_main:
+        looks, _ = look_at({video.id: video.path for video in dataset.videos}, dataset.video_ids)
+        for line in lines(looks, experiment.data.frames, source):
+            note(line)
     found = infer_videos(model.to(world.device), dataset, experiment, world)
     if not world.is_main:
         return

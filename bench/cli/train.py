@@ -65,6 +65,7 @@ def train(
 
 
 def _train_one(experiment: Config, folder: Path, world: "World", annotations: Annotations) -> None:
+    from bench.measure.video_check import video_lines
     from etad.data.dataset import train_dataset
     from etad.train import CHECKPOINT
     from etad.train import train as train_model
@@ -75,6 +76,8 @@ def _train_one(experiment: Config, folder: Path, world: "World", annotations: An
             note(problem)
         if dataset.missing:
             note(f"{len(dataset.missing)} videos have no file and are left out (listed in {folder / 'missing.json'})")
+        for line in video_lines(experiment, dataset):
+            note(line)
         subsets = ", ".join(experiment.data.train_selection)
         note(
             f"{experiment.name}: {len(dataset)} samples of {len(dataset.videos)} videos ({subsets}), on {world.device}"

@@ -4,14 +4,13 @@ What makes training or detection impossible is an error; everything else is a wa
 is the first.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
+from bench.measure.video_check import content, lines, look_at, misfits
 from bench.records.record import Metric, Metrics
 from etad.config import Config
 from etad.data.annotations import Annotations, Video, annotations_of
@@ -60,16 +59,16 @@ class FileCheck:
         available: files that samples come from.
         content: what they hold, in words.
         unusable: why files cannot be used, one line each.
-        misfits: files that are longer or shorter than the annotations say, one line each.
-        unknown: files whose duration cannot be told.
+        misfits: how many files are longer or shorter than the annotations say.
+        warnings: what else a user should know of them, that included.
     """
 
     opened: int
     available: int
     content: str
     unusable: tuple[str, ...]
-    misfits: tuple[str, ...]
-    unknown: int
+    misfits: int
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class DataCheck:
             "test_videos_blocked": self.test.blocked,
             "test_videos_missing": len(self.test.missing),
             "files_checked": self.files.opened,
-            "files_of_another_duration": len(self.files.misfits),
+            "files_of_another_duration": self.files.misfits,
         }
         metrics = {name: Metric(value=count, unit="1", exact=True) for name, count in counts.items()}
         if self.classifier is not None and self.classifier.top1 is not None:
@@ -178,10 +177,7 @@ def check_data(config: Config, files: int | None, annotations: Annotations | Non
     found = _check_files(config, list(everything.values()), training.paths | test.paths, files)
     if found.unusable:
         errors.append(f"{len(found.unusable)} files cannot be used (first: {found.unusable[0]})")
-    if found.misfits:
-        warnings.append(f"{len(found.misfits)} files do not fit their annotated duration (first: {found.misfits[0]})")
-    if found.unknown:
-        warnings.append(f"{found.unknown} files do not say how long they are")
+    warnings += found.warnings
     weights = config.model.encoder.weights
     if data.input == "frames" and weights is not None and not weights.is_file():
         errors.append(f"{weights}: no such file of encoder weights (model.encoder.weights)")
@@ -227,19 +223,29 @@ def _check_files(config: Config, videos: Sequence[Video], paths: Mapping[str, Pa
     if count is not None and count < len(videos):
         chosen = [videos[number * len(videos) // count] for number in range(count)]
     bar = progress(chosen, "check", len(chosen), "file")
-    look = _look_at_features(config, bar) if config.data.input == "features" else _look_at_videos(paths, bar)
-    content, unusable, durations = look
-    misfits = [
-        f"{video.id}: {found_s:.1f} s, annotated {video.duration_s:.1f} s"
+    if config.data.input == "frames":
+        frames, folder = config.data.frames, config.data.path(config.data.folder)
+        looks, unusable = look_at(paths, (video.id for video in bar))
+        other, told = len(misfits(looks, chosen)), lines(looks, frames, folder, chosen)
+        return FileCheck(len(chosen), len(videos), content(looks, frames), tuple(unusable), other, tuple(told))
+    held, unusable, durations = _look_at_features(config, bar)
+    differing = [
+        (video, found_s)
         for video, found_s in durations
-        if found_s is not None
-        and abs(found_s - video.duration_s) > max(DURATION_TOLERANCE * video.duration_s, DURATION_TOLERANCE_S)
+        if abs(found_s - video.duration_s) > max(DURATION_TOLERANCE * video.duration_s, DURATION_TOLERANCE_S)
     ]
-    unknown = sum(found_s is None for _, found_s in durations)
-    return FileCheck(len(chosen), len(videos), content, tuple(unusable), tuple(misfits), unknown)
+    warnings = list[str]()
+    if differing:
+        video, found_s = differing[0]
+        most_s = max(abs(found - one.duration_s) for one, found in differing)
+        warnings.append(
+            f"{len(differing)} files do not fit their annotated duration, by up to {most_s:.1f} s "
+            f"(first: {video.id}: {found_s:.1f} s, annotated {video.duration_s:.1f} s)"
+        )
+    return FileCheck(len(chosen), len(videos), held, tuple(unusable), len(differing), tuple(warnings))
 
 
-Look = tuple[str, list[str], list[tuple[Video, float | None]]]
+Look = tuple[str, list[str], list[tuple[Video, float]]]
 """What the files hold, in words; why some cannot be used; the duration that each of the others has."""
 
 
@@ -254,7 +260,7 @@ def _look_at_features(config: Config, videos: Iterable[Video]) -> Look:
     if not steps:
         return f"features of {data.channels} channels", unusable, []
     lengths = [count for _, count in steps]
-    content = f"features of {data.channels} channels, {min(lengths)} to {max(lengths)} steps"
+    held = f"features of {data.channels} channels, {min(lengths)} to {max(lengths)} steps"
     covered: Callable[[Video, int], float]
     if data.stride_frames is not None:
         offset, stride = data.offset_frames, data.stride_frames
@@ -266,43 +272,15 @@ def _look_at_features(config: Config, videos: Iterable[Video]) -> Look:
             return (offset + count * stride) / fps
     elif min(lengths) == max(lengths):
         # Resized to one length, they do not tell their duration.
-        return f"{content}, whatever the duration", unusable, []
+        return f"{held}, whatever the duration", unusable, []
     else:
         step_s = float(np.median([video.duration_s / count for video, count in steps]))
-        content += f", one for {step_s:.3f} s"
+        held += f", one for {step_s:.3f} s"
 
         def covered(video: Video, count: int) -> float:
             return count * step_s
 
-    return content, unusable, [(video, covered(video, count)) for video, count in steps]
-
-
-def _look_at_videos(paths: Mapping[str, Path], videos: Iterable[Video]) -> Look:
-    unusable, durations = list[str](), list[tuple[Video, float | None]]()
-    rates: Counter[str] = Counter()
-    for video in videos:
-        try:
-            duration_s, rate = _header(paths[video.id])
-        except DataError as error:
-            unusable.append(str(error))
-            continue
-        rates[rate] += 1
-        durations.append((video, duration_s))
-    shown = ", ".join(f"{count} at {rate}" for rate, count in rates.most_common(3))
-    return f"videos, {shown}" if shown else "videos", unusable, durations
-
-
-def _header(path: Path) -> tuple[float | None, str]:
-    """Return the duration and the frame rate that a video's header states; decoding it all would take hours."""
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: has no video stream")
-            rate = container.streams.video[0].average_rate
-            duration_s = None if container.duration is None else container.duration / av.time_base
-            return duration_s, "an unknown rate" if rate is None else f"{float(rate):.4g} frames/s"
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be opened as a video ({error.strerror})") from None
+    return held, unusable, [(video, covered(video, count)) for video, count in steps]
 
 
 def _check_classifier(config: Config, test: VideoDataset) -> ClassifierCheck:

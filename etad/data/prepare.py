@@ -38,6 +38,9 @@ from etad.progress import progress as progress_bar
 from etad.signals import end_with_parent
 
 REPORT_NAME = "prepare.json"
+FPS = 15.0
+SHORT_SIDE = 256
+"""Frames per second and pixels of the shorter side of the output, as published."""
 _VERSION = 2
 """Raise it with every change of what an output holds, so that older files are made anew."""
 
@@ -97,8 +100,8 @@ def prepare(
     source: Path,
     target: Path,
     *,
-    fps: float = 15.0,
-    short_side: int = 256,
+    fps: float = FPS,
+    short_side: int = SHORT_SIDE,
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = False,

@@ -152,24 +152,23 @@ class VideoReader:
         return self._time_line([self._time_of(one) for one in packets], [one.duration or 0 for one in packets])
 
     def header_times(self) -> TimeLine:
-        """Return about what ``packet_times`` returns, without reading the pictures where the format lists them.
+        """Return what ``packet_times`` returns, without reading the pictures where the format lists them in front.
 
-        Single times may be those of storage, so this is for looking, not for cutting snippets.
+        The list has times of storage, which are those of display but for a shift where the rate is constant; a file of
+        variable rate is read through.
 
         Raises:
             DataError: as ``packet_times``.
         """
-        entries = getattr(self._stream, "index_entries", ())
-        formats = set(self._container.format.name.split(","))
-        if not formats & _INDEXED or not self._stream.duration or len(entries) != self.promised_frames:
+        entries, length = getattr(self._stream, "index_entries", ()), self._stream.duration
+        indexed = not _INDEXED.isdisjoint(self._container.format.name.split(","))
+        stored = sorted(entry.timestamp for entry in entries if not entry.is_discard) if indexed else []
+        if not stored or not length or len(entries) != self.promised_frames:
             return self.packet_times()
-        listed = [entry.timestamp for entry in entries if not entry.is_discard]
-        if not listed:
-            return self.packet_times()
-        places = sorted(listed)
         start = self._stream.start_time or 0
-        times = [place - places[0] + start for place in places]
-        return self._time_line(times, [max(start + self._stream.duration - times[-1], 0)] * len(times))
+        times = [place - stored[0] + start for place in stored]
+        found = self._time_line(times, [max(start + length - times[-1], 0)] * len(times))
+        return found if found.rates[0] == found.rates[1] else self.packet_times()
 
     def times(self) -> TimeLine:
         """Return when the frames iterated over are shown; call it after the last frame.

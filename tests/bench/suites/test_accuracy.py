@@ -229,7 +229,8 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path: Path) -> 
         "9 of 9 files looked at: features of 6 channels, 24 to 90 steps, one for 0.357 s",
         "warning: 1 videos of validation have no file and get no detection (first: video7)",
         "warning: 1 classes of the test set are in no training video (first: swim)",
-        "warning: 1 files do not fit their annotated duration (first: video1: 32.1 s, annotated 10.0 s)",
+        "warning: 1 files do not fit their annotated duration, by up to 22.1 s "
+        "(first: video1: 32.1 s, annotated 10.0 s)",
     ]
     assert error.startswith(f"error: 2 files cannot be used (first: {root}/features/video2.npy: cannot be read as")
     out = tmp_path / "run"
@@ -270,16 +271,28 @@ def test_every_fold_is_looked_at_and_files_once(config: Path) -> None:
 
 def test_headers_of_videos_are_compared_with_the_annotations(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
-    for name, frames in (("a", 50), ("b", 20), ("c", 50)):
-        write_video(tmp_path / "videos" / f"{name}.mp4", frames=frames, fps=10)
+    for name, frames in (("a", 75), ("b", 30), ("c", 75)):
+        # The sound of b is as long as the annotation says; its picture is not.
+        sound_s = 5.0 if name == "b" else 0.0
+        write_video(tmp_path / "videos" / f"{name}.mp4", frames=frames, fps=15, sound_s=sound_s)
+    still_ms = [*range(0, 3000, 1000), *range(3000, 5000, 100)]
+    write_video(tmp_path / "videos" / "e.mp4", frames=len(still_ms), fps=10, times_ms=still_ms)
     (tmp_path / "videos/d.mp4").write_bytes(b"no video")
     entry: dict[str, Any] = {"duration": 5.0, "annotations": [{"segment": [1.0, 3.0], "label": "run"}]}
-    subsets = {"a": "training", "b": "training", "c": "validation", "d": "validation"}
+    subsets = {"a": "training", "b": "training", "c": "validation", "d": "validation", "e": "validation"}
     database = {name: {**entry, "subset": subset} for name, subset in subsets.items()}
     (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
     check = check_data(load_config("quickstart", [f"data.root={tmp_path}"]), None)
-    assert check.files.content == "videos, 3 at 10 frames/s"
-    assert check.files.misfits == ("b: 2.0 s, annotated 5.0 s",)
+    assert check.files.content == (
+        "videos, 3 at 15 frames/s, 1 at a variable rate (1 to 10 frames/s); taken at 15 frames/s"
+    )
+    assert check.files.misfits == 1
+    assert check.files.warnings == (
+        "1 pictures do not end with their annotated duration, by up to 3.0 s (first: b: 2.0 s, annotated 5.0 s); "
+        "positions follow the picture",
+        "1 videos have fewer than 15 frames/s (data.frames.fps), down to 4.6: frames are repeated (first: e, 4.6)",
+    )
+    assert set(check.files.warnings) <= set(check.warnings)
     (unusable,) = check.files.unusable
     assert "d.mp4: cannot be opened as a video" in unusable
     weights = ["model.encoder.name=r2plus1d_34_tsp", "model.encoder.weights=nowhere.pth"]
