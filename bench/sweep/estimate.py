@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from bench.cells import Task
 from bench.machine.environment import Environment
 from bench.machine.processes import Outcome, run_all, usable_cores
 from bench.predict.fit import Target
@@ -16,7 +17,25 @@ from bench.suites.suite import MemoryOptions
 from bench.sweep.cells import SweepCell
 from bench.sweep.run import Done, Plan, failed
 from bench.timing_statistics import median
+from etad.config import Config
 from etad.progress import progress
+
+Call = tuple[Config, Task, Target | None]
+"""What a prediction is made of."""
+MOST_IN_A_PROCESS = 8
+"""Predictions that one process makes, one after the other."""
+
+NO_MEMORY = {
+    "train": (
+        *("epochs", "detector_lr", "encoder_lr", "weight_decay", "schedule", "lr_drop_epochs", "lr_drop", "seed"),
+        "checkpoint_every_s",
+    ),
+    "data": (
+        *("root", "annotations", "train_subsets", "test_subsets", "folds", "fold", "blocked", "min_action_fraction"),
+        *("folder", "pattern", "decoded", "workers", "cache"),
+    ),
+}
+"""Settings that no tensor of a step depends on."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +77,41 @@ def estimates(
 
 
 def predicted_memory(cells: Sequence[SweepCell], target: Target | None, environment: Environment) -> list[Record]:
-    """Return the record of every cell's predicted memory; cells that differ in their seed only share a prediction.
+    """Return the record of every cell's predicted memory; cells that need the same memory share a prediction.
 
     A cell that is itself a prediction for a GPU is predicted for that one.
     """
     first = {_experiment(cell): cell for cell in reversed(cells)}
     targets = {key: _target_of(cell, target) for key, cell in first.items()}
     calls = [(cell.cell.config, cell.cell.task, targets[key]) for key, cell in first.items()]
-    workers = min(usable_cores(), MOST_WORKERS)
-    outcomes: Iterator[Outcome[CellPrediction]] = run_all(predict_cell, calls, TIMEOUT_S, workers)
     found = {}
-    for (key, cell), outcome in zip(first.items(), progress(outcomes, "memory", len(calls), "cell"), strict=True):
+    for (key, cell), outcome in zip(
+        first.items(), progress(_predicted(calls), "memory", len(calls), "cell"), strict=True
+    ):
         found[key] = prediction_record(cell.cell, outcome, targets[key], environment)
     return [found[_experiment(cell)] for cell in cells]
+
+
+def _predicted(calls: Sequence[Call]) -> Iterator[Outcome[CellPrediction]]:
+    """Yield the outcome of every prediction. A process makes several, as it takes longer to start than a prediction."""
+    workers = min(usable_cores(), MOST_WORKERS)
+    size = max(1, min(MOST_IN_A_PROCESS, -(-len(calls) // workers)))
+    parts = [calls[start : start + size] for start in range(0, len(calls), size)]
+    together: Iterator[Outcome[list[CellPrediction]]] = run_all(
+        predict_several, [(part,) for part in parts], TIMEOUT_S * size, workers
+    )
+    for part, outcome in zip(parts, together, strict=True):
+        if outcome.value is None:
+            # One of them failed: each by itself, to tell which.
+            yield from run_all(predict_cell, part, TIMEOUT_S, workers)
+            continue
+        for prediction in outcome.value:
+            yield Outcome("ok", prediction, "", outcome.started_at, outcome.duration_s / len(part))
+
+
+def predict_several(calls: Sequence[Call]) -> list[CellPrediction]:
+    """Predict several cells, one after the other; called in a process of its own."""
+    return [predict_cell(*call) for call in calls]
 
 
 def skipped(cells: Sequence[SweepCell], target: Target, environment: Environment) -> Iterator[Done]:
@@ -113,7 +154,10 @@ def _target_of(cell: SweepCell, target: Target | None) -> Target | None:
 
 def _experiment(cell: SweepCell) -> str:
     hardware = cell.options.hardware if isinstance(cell.options, MemoryOptions) else None
-    return json.dumps([_without_seed(cell.cell.config.resolved()), cell.cell.task, hardware], sort_keys=True)
+    config = cell.cell.config.resolved() | {"name": None, "evaluate": None}
+    for section, keys in NO_MEMORY.items():
+        config[section] = config[section] | dict.fromkeys(keys)
+    return json.dumps([config, cell.cell.task, hardware], sort_keys=True)
 
 
 def _without_seed(config: Mapping[str, object]) -> dict[str, object]:
