@@ -1,8 +1,9 @@
-"""``python -m tests.damage --seeds 50``: the long form. Exit code 1 where something is not as it should be."""
+"""``python -m tests.damage --seeds 50`` and ``--kills 50``: the long forms. Exit code 1 where something is wrong."""
 
 import argparse
 import time
 
+from tests.damage.kills import COMMANDS, kill
 from tests.damage.readers import READERS
 from tests.damage.settings import typed_faults
 from tests.damage.trials import summary, trials
@@ -12,9 +13,12 @@ def main() -> int:
     """Run the trials that were asked for and print the faults."""
     parser = argparse.ArgumentParser(description="Damaged files and odd values, all readers and all keys.")
     parser.add_argument("--seeds", type=int, default=50, help="draws of each kind of damage")
-    parser.add_argument("--reader", help="only the readers whose file's name contains this")
+    parser.add_argument("--reader", help="only the readers whose file's name contains this, or this command")
     parser.add_argument("--no-settings", action="store_true", help="files only")
+    parser.add_argument("--kills", type=int, default=0, help="kill every command so often, and do nothing else")
     options = parser.parse_args()
+    if options.kills:
+        return _kill(options.kills, options.reader)
     begun = time.monotonic()
     readers = [reader for reader in READERS if not options.reader or options.reader in reader.name]
     found = []
@@ -27,6 +31,19 @@ def main() -> int:
     print(*typed, f"{len(typed)} faults of values typed for keys", sep="\n")
     print(f"{time.monotonic() - begun:.0f} s")
     return 1 if typed or any(found) else 0
+
+
+def _kill(kills: int, only: str | None) -> int:
+    faults = 0
+    for command in COMMANDS:
+        if only in (None, command.name):
+            begun = time.monotonic()
+            for problem in kill(command, kills, seed=0):
+                faults += 1
+                print(problem, flush=True)
+            print(f"{command.name}: {kills} times killed, {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"{faults} faults")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
