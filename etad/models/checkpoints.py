@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: not loaded, since it holds more than weights ({_first_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # whatever the unpickler stumbles over in a damaged file
         raise DataError(f"{path}: not a readable checkpoint, perhaps truncated ({_first_line(error)})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, not a mapping of weights")
