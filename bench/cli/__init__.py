@@ -11,6 +11,7 @@ import click
 
 from etad import __version__
 from etad.errors import PeerError, UserError, one_line
+from etad.first_failure import MARK
 from etad.signals import terminate_as_interrupt
 
 INTERRUPTED = 130
@@ -75,6 +76,9 @@ class _Commands(click.Group):
         except UserError as error:
             raise _failure(one_line(str(error), LONGEST), error.exit_code) from None
         except KeyboardInterrupt:
+            if MARK in os.environ:
+                # The launcher of this process says so for all.
+                ctx.exit(INTERRUPTED)
             raise _failure(
                 "interrupted; what is done is kept, the same command goes on from there", INTERRUPTED
             ) from None

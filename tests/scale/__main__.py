@@ -1,17 +1,17 @@
 """``python -m tests.scale``: time and peak memory of commands on sets of growing size.
 
 At scale 1: 5 million detections, a million true actions in 50,000 videos, 20,000 records. Each command runs in its own
-process. Where time and memory grow linearly, seconds and bytes for an item stay the same, or fall, down the column.
+process. Where time and memory grow linearly, seconds of the CPU and bytes for an item stay the same or fall.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +31,15 @@ FRAME = (
 )
 
 
-def write_sets(folder: Path, scale: float) -> dict[str, int]:
-    """Write the sets of a scale into ``folder``; return how many items each command reads."""
+def write_sets(folder: Path, scale: float, names: Sequence[str]) -> dict[str, int]:
+    """Write the sets of a scale into ``folder``, as far as the commands need them; return how many items each reads."""
     from bench.records.store import ResultStore
     from tests.bench.records.test_record import make_record
 
     rng = np.random.default_rng(0)
     videos, records = max(1, round(VIDEOS * scale)), max(1, round(RECORDS * scale))
     database, results = {}, {}
-    for number in range(videos):
+    for number in range(videos if "evaluate" in names else 0):
         starts, lengths = (
             rng.uniform(0, 500, ACTIONS_PER_VIDEO).round(2),
             rng.uniform(1, 50, ACTIONS_PER_VIDEO).round(2),
@@ -63,15 +63,15 @@ def write_sets(folder: Path, scale: float) -> dict[str, int]:
     (folder / "config.yaml").write_text(f"extends: anet_features\ndata: {data}\n")
     store = ResultStore(folder / "records")
     config = make_record().config
-    for number in range(records):
+    for number in range(0 if tuple(names) == ("evaluate",) else records):
         store.write(make_record(config={**config, "train": {"seed": number}}))
     return {"evaluate": videos * DETECTIONS_PER_VIDEO} | dict.fromkeys(
         ("check", "report", "compare", "to_pandas"), records
     )
 
 
-def measure(name: str, folder: Path) -> tuple[float, int, int]:
-    """Run a command; return seconds, peak resident bytes and the exit code."""
+def measure(name: str, folder: Path) -> tuple[float, float, int, int]:
+    """Run a command; return its seconds, those of the CPU, its peak resident bytes and the exit code."""
     program = [sys.executable, *(("-m", "bench.cli", *COMMANDS[name].split()) if COMMANDS[name] else ("-c", FRAME))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     begun = time.perf_counter()
@@ -79,7 +79,7 @@ def measure(name: str, folder: Path) -> tuple[float, int, int]:
         process = subprocess.Popen(program, cwd=folder, env=environment, stdout=log, stderr=log)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return time.perf_counter() - begun, used.ru_maxrss * 1024, process.returncode
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, process.returncode
 
 
 def main() -> None:
@@ -88,28 +88,33 @@ def main() -> None:
     parser.add_argument("--scales", default="0.01,0.1,1", help="parts of the full size, separated by commas")
     parser.add_argument("--only", help="one command", choices=list(COMMANDS))
     options = parser.parse_args()
-    print(
-        f"{'command':10}{'items':>10}{'time [s]':>10}{'peak [MiB]':>12}{'[µs/item]':>11}{'[KiB/item]':>12}  exit code"
-    )
+    columns = ("items", "time [s]", "CPU [s]", "peak [MiB]", "CPU µs/item", "KiB/item", "exit code")
+    print(f"{'command':10}" + "".join(f"{column:>13}" for column in columns))
+    names = (options.only,) if options.only else tuple(COMMANDS)
     for scale in map(float, options.scales.split(",")):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             # In a process of its own: a child's peak may begin with its parent's.
             child = os.fork()
             if not child:
-                items = write_sets(folder, scale)
+                items = write_sets(folder, scale, names)
                 (folder / "items.json").write_text(json.dumps(items))
                 os._exit(0)
             os.waitpid(child, 0)
             items = json.loads((folder / "items.json").read_text())
-            for name in [options.only] if options.only else COMMANDS:
-                seconds, peak, code = measure(name, folder)
-                each = seconds / items[name] * 1e6, peak / items[name] / 1024
-                row = f"{name:10}{items[name]:10}{seconds:10.1f}{peak / 2**20:12.0f}{each[0]:11.1f}{each[1]:12.2f}"
-                print(f"{row}  {code}", flush=True)
+            for name in names:
+                seconds, computed, peak, code = measure(name, folder)
+                each = computed / items[name] * 1e6, peak / items[name] / 1024
+                numbers = (
+                    f"{seconds:.1f}",
+                    f"{computed:.1f}",
+                    f"{peak / 2**20:.0f}",
+                    f"{each[0]:.1f}",
+                    f"{each[1]:.2f}",
+                )
+                print(f"{name:10}" + "".join(f"{text:>13}" for text in (items[name], *numbers, code)), flush=True)
                 if code not in (0, FOUND):
                     print((folder / f"{name}.log").read_text()[-500:])
-    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":
