@@ -8,7 +8,7 @@ import torch
 from etad.config import Config, load_config
 from etad.data.dataset import train_dataset
 from etad.distributed import World
-from etad.divergence import SKIPPED_STEPS, DivergenceWatch
+from etad.divergence import LONGEST, SKIPPED_STEPS, DivergenceWatch, _limited
 from etad.errors import DivergedError
 from etad.models.checkpoints import read_checkpoint
 from etad.phases import Phase
@@ -87,3 +87,9 @@ def test_fp16_may_leave_out_steps_but_not_all(path: Path) -> None:
         watch.add(1, step, overflow)
     with pytest.raises(DivergedError, match="the loss term tem is inf"):
         watch.check()
+
+
+def test_on_a_gpu_proposals_far_away_are_limited_and_others_left_alone() -> None:
+    x, segments = torch.zeros(1), torch.tensor([[0.25, 0.75], [-3.0, 1e30], [-torch.inf, 5.0]])
+    _, limited = _limited(torch.nn.Identity(), (x, segments))
+    assert torch.equal(limited, torch.tensor([[0.25, 0.75], [-3.0, LONGEST], [-LONGEST, 5.0]]))
