@@ -104,6 +104,9 @@ class DataConfig(Section):
     """Ids that training and evaluation leave out: a list, or a JSON file that holds one."""
     ignored_classes: tuple[str, ...] = ()
     """Labels whose actions neither training nor evaluation sees, e.g. THUMOS-14's [Ambiguous]."""
+    classes: tuple[str, ...] | Path | None = None
+    """Names of the classes, in the order of their numbers: a list, or a text file with one name a line. None: the
+    labels of the training subsets, sorted."""
     min_action_fraction: Ratio = 0.01
     """A training video needs one action longer than this part of it."""
 
@@ -168,6 +171,9 @@ class EncoderConfig(Section):
     """Architecture of the encoder."""
     weights: Path | None = None
     """TSP file, torchvision state dict or ETAD checkpoint to start from. None: random initialisation."""
+    weights_key: str | None = None
+    """Where in that file the weights are, if it holds several: ``state_dict``, ``ema.module``. None: the moving average
+    where there is one, else the weights themselves."""
     frozen_stages: NonNegative = 2
     """The first so many residual stages are frozen, and the stem with them; 0 freezes nothing."""
     norm_eval: bool = True

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from etad.config import Config, PostprocessConfig
 from etad.data import transforms, video_reader, videos
-from etad.data.annotations import Annotations
+from etad.data.annotations import Annotations, annotations_of
 from etad.data.batch import Batch, Sample
 from etad.data.dataset import VideoDataset, evaluation_dataset, load
 from etad.data.raw_clips import gather_clips
@@ -24,12 +24,14 @@ from etad.detections.class_scores import ClassScores, read_class_scores
 from etad.detections.detection_log import DetectionLog
 from etad.detections.detections import AGNOSTIC_CLASSES, Detections
 from etad.detections.postprocess import to_detections
-from etad.detections.submissions import submission
+from etad.detections.submissions import MADE_BY, submission
 from etad.distributed import World
 from etad.encoding import Encoding
 from etad.errors import ConfigError, DataError
+from etad.inputs import Inputs, changed, detection_inputs
 from etad.models.compiled import compile_module
 from etad.models.etad import Etad
+from etad.notes import note
 from etad.offload.placement import Placement
 from etad.phases import Listener, Phase, announced
 from etad.precision import autocast, detector_precision
@@ -220,17 +222,21 @@ class DetectedTestSet:
         classes: names of the class numbers.
         class_scores: name of the external score file; None where none was used.
         missing: ids of test videos that have no file, and so no detection.
+        made_by: what the detections depend on; see :func:`etad.inputs.detection_inputs`.
+        spent_s: seconds that detection took, over all calls; None where no log was kept.
     """
 
     found: dict[str, Detections]
     classes: tuple[str, ...]
     class_scores: str | None
     missing: tuple[str, ...]
+    made_by: Inputs
+    spent_s: float | None = None
 
     def submission(self) -> dict[str, Any]:
-        """Return the submission JSON (specification, section 7)."""
+        """Return the submission JSON (specification, section 7), with what it was made from beside its results."""
         used = {"used": self.class_scores is not None, "details": self.class_scores or ""}
-        return submission(self.found, self.classes, used)
+        return submission(self.found, self.classes, used) | {MADE_BY: self.made_by}
 
 
 def infer_test_set(
@@ -238,7 +244,7 @@ def infer_test_set(
     config: Config,
     classes: Sequence[str],
     world: World,
-    log: DetectionLog | None = None,
+    log: Path | None = None,
     annotations: Annotations | None = None,
 ) -> DetectedTestSet:
     """Detect the actions of an experiment's test videos, with its way of getting classes.
@@ -248,28 +254,58 @@ def infer_test_set(
         config: the experiment.
         classes: names of the class numbers.
         world: as :func:`infer`.
-        log: as :func:`infer`.
+        log: file to keep detections in as they come. Those that it holds are taken over if they were made from the
+            same inputs, and a line says so; None: nothing is kept.
         annotations: those of ``config.data``; None: they are read.
 
     Raises:
         ConfigError: external class scores are wanted but not named, or lack a test video.
         DataError: a file cannot be used.
     """
+    annotations = annotations or annotations_of(config.data)
     dataset = evaluation_dataset(config, annotations)
-    post, scores = config.postprocess, None
+    post, scores, spent_s = config.postprocess, None, None
     if post.classes == "external":
         if post.class_scores is None:
             raise ConfigError("postprocess.class_scores is not set; name a score file, or set postprocess.classes")
         scores = read_class_scores(config.data.path(post.class_scores), classes)
         if lacking := scores.missing([video.id for video in dataset.videos]):
             raise DataError(f"{scores.path}: lacks {len(lacking)} test videos (first: {lacking[0]})")
-    found = infer(model.to(world.device), dataset, config, world, scores, log)
+    made_by = world.gather(
+        detection_inputs(config, annotations, classes, model.state_dict()) if world.is_main else Inputs()
+    )[0]
+    model = model.to(world.device)
+    if log is None:
+        found = infer(model, dataset, config, world, scores)
+    else:
+        with DetectionLog(log, made_by) as kept:
+            _tell(kept, len(dataset.videos))
+            found = infer(model, dataset, config, world, scores, kept)
+            spent_s = kept.spent_s
     return DetectedTestSet(
         found=found,
         classes=AGNOSTIC_CLASSES if post.classes == "agnostic" else tuple(classes),
         class_scores=None if scores is None else scores.path.name,
         missing=tuple(dataset.missing),
+        made_by=made_by,
+        spent_s=spent_s,
     )
+
+
+def _tell(log: DetectionLog, videos: int) -> None:
+    """Say what becomes of detections that were there already."""
+    if log.found:
+        note(
+            f"{log.path}: {len(log.found)} of {videos} test videos are there already, detected with the same weights, "
+            "inputs and settings; they are not detected again"
+        )
+    elif log.replaced is not None:
+        what = ", ".join(changed(log.replaced, log.made_by)) or "what it was made from is not known"
+        note(
+            f"{log.path}: {what} changed since; detected again"
+            if log.replaced
+            else f"{log.path}: {what}; detected again"
+        )
 
 
 def _detected(

@@ -5,14 +5,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from etad.classes import check_classes
 from etad.config import Config, parse_config, with_assignments
+from etad.data.annotations import Annotations
 from etad.errors import DataError, NothingToDoError
-from etad.models.checkpoints import load_model, read_checkpoint
+from etad.models.checkpoints import load_model, read_checkpoint, state_dict_of
 from etad.models.etad import Etad
+from etad.notes import note
 from etad.train import CHECKPOINT
 
 PREDICTIONS = "predictions.json"
 EVALUATION = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """What a run's checkpoint says, without the network.
+
+    Attributes:
+        folder: where the run lives.
+        checkpoint: its file.
+        config: the config it was trained with, with overrides.
+        classes: class names; class numbers index them.
+        weights: the network's state.
+    """
+
+    folder: Path
+    checkpoint: Path
+    config: Config
+    classes: tuple[str, ...]
+    weights: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,9 +83,12 @@ def parts(config: Config, folder: Path) -> list[tuple[Config, Path]]:
     ]
 
 
-def run_config(folder: Path, assignments: Sequence[str] = ()) -> Config:
-    """Return the config that a run's checkpoint holds, with overrides. Raises as :func:`open_run`."""
-    return _config(folder / CHECKPOINT, read_checkpoint(folder / CHECKPOINT), assignments)
+def read_run(folder: Path, assignments: Sequence[str] = ()) -> KeptRun:
+    """Return what a run's checkpoint says. Arguments and errors are those of :func:`open_run`."""
+    path = folder / CHECKPOINT
+    content = read_checkpoint(path)
+    config = _config(path, content, assignments)
+    return KeptRun(folder, path, config, tuple(content["classes"]), state_dict_of(content, path))
 
 
 def open_run(folder: Path, assignments: Sequence[str] = ()) -> TrainedRun:
@@ -84,15 +111,65 @@ def open_run(folder: Path, assignments: Sequence[str] = ()) -> TrainedRun:
     return TrainedRun(folder, config, classes, model.eval(), content["epoch"] >= config.train.epochs)
 
 
-def load_weights(path: Path, config: Config, classes: Sequence[str]) -> Etad:
-    """Build the configured network with the weights of a checkpoint, ours or a published one, on the CPU.
+def load_weights(
+    path: Path, content: Mapping[str, Any], config: Config, annotations: Annotations | None, key: str | None = None
+) -> tuple[Etad, tuple[str, ...]]:
+    """Build the configured network with the weights of a checkpoint, ours or a published one.
+
+    Args:
+        path: the checkpoint.
+        content: what is in it, from :func:`etad.models.checkpoints.read_checkpoint`.
+        config: the experiment.
+        annotations: of the data that it is used on; the names of the classes come from there if the checkpoint has
+            none, as published ones. None: there are none, and nothing is compared.
+        key: where in the file the weights are; see :func:`etad.models.checkpoints.state_dict_of`.
+
+    Returns:
+        model: on the CPU, in evaluation mode.
+        classes: names of the class numbers.
 
     Raises:
-        DataError: the file is missing, damaged or does not fit.
+        DataError: the weights do not fit, or were trained for other classes.
     """
-    model = Etad(config, len(classes))
-    load_model(model, read_checkpoint(path), path)
-    return model.eval()
+    annotated = () if annotations is None else annotations.trained_classes(config.data)
+    classes = trained_classes(content)
+    if classes is not None:
+        if annotations is not None:
+            check_classes(classes, annotated, path, annotations.path)
+    elif config.model.classifier is not None:
+        classes = _by_number(path, content, annotated, key)
+    model = Etad(config, len(annotated if classes is None else classes))
+    load_model(model, content, path, key)
+    return model.eval(), annotated if classes is None else classes
+
+
+def trained_classes(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of the classes that a checkpoint's weights were trained for; None where it does not tell."""
+    names = content.get("classes")
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
+
+
+def _by_number(path: Path, content: Mapping[str, Any], annotated: tuple[str, ...], key: str | None) -> tuple[str, ...]:
+    """Return the data's names for the classes of weights that come without names."""
+    last = state_dict_of(content, path, key).get("snippet_classifier.exit.weight")
+    # The background comes last.
+    count = len(annotated) if last is None else len(last) - 1
+    if count != len(annotated):
+        raise DataError(
+            f"{path}: holds no class names, and its classifier knows {count} classes, the data {len(annotated)}; "
+            "list them in data.classes, in its order"
+        )
+    note(
+        f"{path}: holds no class names; its {count} classes are taken to be the data's, "
+        f"in this order: {_few(annotated)}"
+    )
+    return annotated
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def _config(path: Path, content: Mapping[str, Any], assignments: Sequence[str]) -> Config:

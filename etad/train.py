@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from etad.classes import classes_differ
 from etad.config import Config, TrainConfig, parse_config
 from etad.data.batch import Batch, ahead
 from etad.data.dataset import VideoDataset, epoch_batches, load
@@ -27,6 +28,7 @@ from etad.divergence import DivergenceWatch
 from etad.errors import ConfigError, DataError, DivergedError
 from etad.files import write_json, write_text
 from etad.host_memory import host_rss_peak_bytes
+from etad.inputs import ByVideo, changed_videos, training_inputs
 from etad.loss_curves import read_losses
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
@@ -42,8 +44,11 @@ LOSSES = "losses.csv"
 FLUSH_STEPS = 10
 """Losses are read from the device, and written, every so many steps; reading one waits for the GPU."""
 
-RESUMABLE_CHANGES = {("train", "epochs"), ("train", "checkpoint_every_s"), ("data", "workers"), ("data", "root")}
-"""Settings that a resumed run may change without becoming another run."""
+RESUMABLE_CHANGES = {
+    *(("train", "epochs"), ("train", "checkpoint_every_s")),
+    *(("data", "workers"), ("data", "root"), ("data", "classes")),
+}
+"""Settings that a resumed run may change without becoming another run; the classes are compared by their names."""
 
 
 @dataclass
@@ -52,6 +57,24 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+
+
+def data_changes(content: Mapping[str, Any], classes: Sequence[str], inputs: ByVideo) -> str:
+    """Return what is not as it was when a checkpoint's training began, in words; empty where all is.
+
+    Args:
+        content: of the checkpoint.
+        classes: those of the data now.
+        inputs: what is read now, from :func:`etad.inputs.training_inputs`.
+    """
+    # Checkpoints of earlier versions do not tell what they were trained on.
+    found = changed_videos(content.get("inputs", {}), inputs)
+    trained = content.get("classes", list(classes))
+    if different := classes_differ(trained, classes):
+        found.insert(0, f"classes: {different}")
+    elif list(trained) != list(classes):
+        found.insert(0, "its classes in another order")
+    return "; ".join(found)
 
 
 def build_model(config: Config, classes: Sequence[str], device: torch.device) -> Etad:
@@ -64,7 +87,7 @@ def build_model(config: Config, classes: Sequence[str], device: torch.device) ->
     model = Etad(config, len(classes))
     weights = config.model.encoder.weights
     if weights is not None and model.feature_extractor is not None:
-        load_encoder(model.feature_extractor.model["backbone"], weights)
+        load_encoder(model.feature_extractor.model["backbone"], weights, config.model.encoder.weights_key)
     return model.to(device)
 
 
@@ -130,7 +153,8 @@ def train(
     Raises:
         ConfigError: the folder holds a run of another config.
         DivergedError: a loss or a gradient is not finite; the last checkpoint stays.
-        DataError: a video, feature or weight file cannot be used.
+        DataError: it holds one of other data (annotations, inputs, classes), or a video, feature or weight file cannot
+            be used.
         OSError: the folder cannot be written; the last checkpoint stays.
     """
     run = _Run(config, dataset, folder, world, listeners)
@@ -150,6 +174,7 @@ class _Run:
         self, config: Config, dataset: VideoDataset, folder: Path, world: World, listeners: Sequence[Listener]
     ) -> None:
         self.config, self.dataset, self.folder, self.world = config, dataset, folder, world
+        self._inputs = world.gather(training_inputs(config, dataset.selected) if world.is_main else {})[0]
         self.model = build_model(config, dataset.classes, world.device).train()
         self.optimizer = build_optimizer(self.model, config)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda e: rate_factor(config.train, e))
@@ -263,6 +288,8 @@ class _Run:
                 "random_state": random_states,
                 "config": self.config.resolved(),
                 "classes": list(self.dataset.classes),
+                # What was trained on, so that a run does not go on with other data.
+                "inputs": self._inputs,
             },
         )
 
@@ -288,6 +315,11 @@ class _Run:
             raise ConfigError(
                 f"{self.folder}: holds a run with another {', '.join(changed)}; "
                 f"give another --out, or remove {path.name}"
+            )
+        if differing := data_changes(content, self.dataset.classes, self._inputs):
+            raise DataError(
+                f"{self.folder}: holds a run that was trained on other data ({differing}); "
+                f"give another --out, or remove {path.name} to train anew"
             )
         if len(content["random_state"]) != self.world.size:
             raise ConfigError(

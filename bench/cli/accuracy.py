@@ -1,14 +1,22 @@
 """``etad-bench accuracy``: train, infer and score, over seeds and ratios, and compare with the published figure."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cells import Cell
-from bench.cli.options import config_option, device_option, load_variant, note, set_option, variant_option
+from bench.cli.options import (
+    config_option,
+    device_option,
+    load_variant,
+    note,
+    set_option,
+    variant_option,
+    weights_key_option,
+)
 from bench.machine.environment import collect_environment
 from bench.machine.processes import run_all
 from bench.records.record import Record
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--ratio", "ratios", help="Snippet ratios, separated by commas. Default: the config's.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from the config's seed.")
 @click.option("--from-checkpoint", type=click.Path(path_type=Path), help="Trained weights: infer and score only.")
+@weights_key_option
 @click.option("--predictions", type=click.Path(path_type=Path), help="Submission JSON: score only.")
 @click.option("--check-only", is_flag=True, help="Look at the data, print what was found, and stop.")
 @click.option("--check-files", type=click.IntRange(min=0), help="Files to open in the check. Default: all of them.")
@@ -47,6 +56,7 @@ def accuracy(
     ratios: str | None,
     seeds: int,
     from_checkpoint: Path | None,
+    weights_key: str | None,
     predictions: Path | None,
     check_only: bool,
     check_files: int | None,
@@ -58,8 +68,8 @@ def accuracy(
 ) -> None:
     """Look at the data, train, infer and score an experiment, and print mAP beside the published figure.
 
-    Every stage goes on where it stopped; a cell whose record is in the store is not run again. The verdict is
-    reproduced, not reproduced, or not comparable and why.
+    Every stage goes on where it stopped; a cell whose record is in the store is not run again, unless its data changed;
+    both are said. The verdict is reproduced, not reproduced, or not comparable and why.
     """
     # torch is slow to import, and --help does not need it.
     from bench.report.plots.canvas import check_target
@@ -70,9 +80,13 @@ def accuracy(
 
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
+    if weights_key is not None and from_checkpoint is None:
+        raise click.UsageError("--weights-key goes with --from-checkpoint.")
     if plot is not None:
         check_target("--plot", plot)
-    options = AccuracyOptions(device=device, from_checkpoint=from_checkpoint, predictions=predictions)
+    options = AccuracyOptions(
+        device=device, from_checkpoint=from_checkpoint, predictions=predictions, weights_key=weights_key
+    )
     if options.entry != Entry() and (seeds > 1 or ratios is not None):
         raise click.UsageError("--seeds and --ratio are for training; weights and predictions are what they are.")
     base = load_variant(config, assignments, variant)
@@ -89,8 +103,10 @@ def accuracy(
     found = {name: results.find(asked.cell_id(cell.config)) for name, cell in cells.items()}
     checks = None
     # Cells differ in ratio and seed alone: they share the data.
-    annotations = annotations_of(base.data) if None in found.values() else None
-    if annotations is not None and options.entry.predictions is None:
+    there = base.data.path(base.data.annotations).is_file()
+    annotations = annotations_of(base.data) if there or None in found.values() else None
+    _drop_stale(found, {} if annotations is None else options.entry.inputs(base, annotations))
+    if annotations is not None and None in found.values() and options.entry.predictions is None:
         checks = _checked(base, check_files, options, annotations)
     told = {text for check in checks or () for text in check.warnings}
     records: list[Record] = []
@@ -105,10 +121,24 @@ def accuracy(
                 if text not in told:
                     note(text)
             told.update(record.warnings)
+        else:
+            compared = "" if there else " (its data is not here, so that it was not compared)"
+            when = f"{record.started_at:%Y-%m-%d %H:%M} UTC"
+            note(f"{name}: from the store, of {when}{compared}: {results.path_of(record)}")
         records.append(record)
     if plot is not None:
         plot_over_ratio(records, plot)
     click.echo(as_markdown(records) if form == "md" else as_json(records))
+
+
+def _drop_stale(found: dict[str, Record | None], inputs: Mapping[str, str]) -> None:
+    """Take out the records that are of other data than is there now, and say so."""
+    from bench.records.inputs import why_stale
+
+    for name, record in found.items():
+        if record is not None and (why := why_stale(record, inputs)):
+            note(f"{name}: {why}; run again")
+            found[name] = None
 
 
 def _checked(

@@ -3,19 +3,23 @@
 import json
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import config_option, emit, note, run_option, set_option
+from etad.classes import check_classes
 from etad.config import load_config
 from etad.data.annotations import annotations_of
+from etad.errors import DataError
 from etad.files import write_json
 
 if TYPE_CHECKING:
     from etad.evaluation.average_precision import Evaluation
-    from etad.evaluation.scoring import Score
+    from etad.evaluation.scoring import Score, Submission
+    from etad.runs import KeptRun
 
 
 @click.command()
@@ -53,20 +57,27 @@ def evaluate(
     """
     # torch is slow to import, and --help does not need it.
     from etad.evaluation.scoring import Submission, mean_record
-    from etad.runs import EVALUATION, PREDICTIONS, fold_folders, run_config
+    from etad.runs import EVALUATION, PREDICTIONS, KeptRun, fold_folders, read_run
 
+    runs: list[KeptRun] = []
     if run is not None and predictions is None and config is None:
-        folders = fold_folders(run)
-        inputs = [(folder / PREDICTIONS, run_config(folder, assignments)) for folder in folders]
+        runs = [read_run(folder, assignments) for folder in fold_folders(run)]
+        inputs = [(one.folder / PREDICTIONS, one.config) for one in runs]
     elif predictions is not None and config is not None and run is None:
-        folders = []
         inputs = [(predictions, load_config(config, assignments))]
     else:
         raise click.UsageError("Give either --run FOLDER, or --predictions FILE with --config NAME.")
 
-    began = time.perf_counter()
     annotations = annotations_of(inputs[0][1].data)  # shared by the folds of a cross-validation
-    submissions = [Submission.read(path, experiment, annotations) for path, experiment in inputs]
+    for one in runs:
+        check_classes(one.classes, annotations.trained_classes(one.config.data), one.checkpoint, annotations.path)
+    began = time.perf_counter()
+    submissions = [
+        Submission.read(path, experiment, annotations, one.classes if one else None)
+        for (path, experiment), one in zip_longest(inputs, runs)
+    ]
+    for submission, one in zip(submissions, runs, strict=bool(runs)):
+        _refuse_stale(submission, one)
     read_at = time.perf_counter()
     scored = [submission.score() for submission in submissions]
     scored_at = time.perf_counter()
@@ -77,11 +88,29 @@ def evaluate(
     records = [one.to_record() for one in scored]
     summary = mean_record(records)
     if run is not None:
-        for folder, record in zip(folders, records, strict=True):
-            write_json(folder / EVALUATION, record)
+        for one, record in zip(runs, records, strict=True):
+            write_json(one.folder / EVALUATION, record)
         write_json(run / EVALUATION, summary)
     text = json.dumps(summary, indent=1) if form == "json" else _as_text(scored, summary, per_class, errors)
     emit(text, output)
+
+
+def _refuse_stale(submission: "Submission", run: "KeptRun") -> None:
+    """Refuse detections that the run would not make any more; other settings are told."""
+    from etad.inputs import changed, detection_inputs
+
+    if submission.made_by is None:
+        note(f"{submission.path}: does not tell what it was made from, so it is scored as it is")
+        return
+    now = detection_inputs(run.config, submission.annotations, run.classes, run.weights)
+    differing = changed(submission.made_by, now)
+    if differing == ["settings"]:
+        note(f"{submission.path}: was made with other settings than {run.checkpoint} has; it is scored as it is")
+    elif differing:
+        raise DataError(
+            f"{submission.path}: {', '.join(differing)} changed since it was made; detect again: "
+            f"etad-bench infer --run {run.folder}"
+        )
 
 
 def _as_text(scored: Sequence["Score"], summary: dict[str, Any], per_class: bool, errors: bool) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.launch import is_launched, launch
-from bench.cli.options import config_option, device_option, gpus_option, note, run_option, set_option
+from bench.cli.options import (
+    config_option,
+    device_option,
+    gpus_option,
+    note,
+    run_option,
+    set_option,
+    weights_key_option,
+)
+from etad.classes import check_classes
 from etad.config import Config, load_config
 from etad.data.annotations import Annotations, annotations_of
 from etad.data.video_files import list_videos
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 @click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[VIDEO_OR_FOLDER]")
 @run_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights instead of a run; needs --config.")
+@weights_key_option
 @config_option(required=False)
 @set_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where the detections go (JSON).")
@@ -37,6 +47,7 @@ def infer(
     source: Path | None,
     run: Path | None,
     checkpoint: Path | None,
+    weights_key: str | None,
     config: str | None,
     assignments: tuple[str, ...],
     output: Path | None,
@@ -54,15 +65,19 @@ def infer(
     # torch is slow to import, and --help does not need it.
     from etad.distributed import join_world
     from etad.runs import PREDICTIONS
+    from etad.train import CHECKPOINT
 
     with join_world(device) as world:
-        models, annotations = _models(run, checkpoint, config, assignments)
+        models, annotations = _models(run, checkpoint, weights_key, config, assignments, plain=source is not None)
         if source is None:
             if plot is not None:
                 raise click.UsageError("--plot draws plain videos: name a video or a folder.")
             # The folds of a cross-validation share it.
             annotations = annotations or annotations_of(models[0][1].data)
             for folder, experiment, classes, model in models:
+                if run is not None:
+                    annotated = annotations.trained_classes(experiment.data)
+                    check_classes(classes, annotated, folder / CHECKPOINT, annotations.path)
                 _infer_test_set(output or folder / PREDICTIONS, experiment, classes, model, world, annotations)
             return
         folder, experiment, classes, model = models[0]
@@ -72,11 +87,19 @@ def infer(
 
 
 def _models(
-    run: Path | None, checkpoint: Path | None, config: str | None, assignments: tuple[str, ...]
+    run: Path | None,
+    checkpoint: Path | None,
+    weights_key: str | None,
+    config: str | None,
+    assignments: tuple[str, ...],
+    plain: bool,
 ) -> tuple[list["Loaded"], Annotations | None]:
     """Return the models to detect with, and the annotations if those were needed for the names of the classes."""
-    from etad.runs import fold_folders, load_weights, open_run
+    from etad.models.checkpoints import read_checkpoint
+    from etad.runs import fold_folders, load_weights, open_run, trained_classes
 
+    if run is not None and weights_key is not None:
+        raise click.UsageError("--weights-key goes with --checkpoint: a run holds one set of weights.")
     if run is not None and checkpoint is None and config is None:
         opened = [open_run(folder, assignments) for folder in fold_folders(run)]
         for one in opened:
@@ -85,9 +108,12 @@ def _models(
         return [(one.folder, one.config, one.classes, one.model) for one in opened], None
     if checkpoint is not None and config is not None and run is None:
         experiment = load_config(config, assignments)
-        annotations = annotations_of(experiment.data)
-        classes = annotations.classes
-        return [(Path(), experiment, classes, load_weights(checkpoint, experiment, classes))], annotations
+        content = read_checkpoint(checkpoint)
+        # Plain videos have no annotations; only weights without names, as published ones, need those of the data set.
+        needed = not plain or (experiment.model.classifier is not None and trained_classes(content) is None)
+        annotations = annotations_of(experiment.data) if needed else None
+        model, classes = load_weights(checkpoint, content, experiment, annotations, weights_key)
+        return [(Path(), experiment, classes, model)], annotations
     raise click.UsageError("Give either --run FOLDER, or --checkpoint FILE with --config NAME.")
 
 

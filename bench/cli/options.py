@@ -37,6 +37,10 @@ run_option: Decorator = click.option(
     "--run", type=click.Path(path_type=Path, file_okay=False), help="Folder that etad-bench train wrote."
 )
 
+weights_key_option: Decorator = click.option(
+    "--weights-key", metavar="KEY", help="Where in the checkpoint the weights are. Default: its moving average, if any."
+)
+
 
 KNOB_HELP = {
     "ratio": "Snippets that the gradient reaches, 0..1.",

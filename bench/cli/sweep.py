@@ -67,9 +67,9 @@ def sweep(
 ) -> None:
     """Measure the cells of a sweep: a YAML file, or the name of a shipped one.
 
-    Started again, it goes on where it stopped: a cell that has a record is not run again, unless --rerun says so. A
-    cell that fails or runs out of memory is a record, too. With --launcher slurm each cell is a job, and OUT has to lie
-    where all nodes see it. Exit code 3: a cell failed; 5: nothing could run.
+    Started again, it goes on where it stopped: a cell that has a record is not run again, unless --rerun says so or the
+    data it was measured on changed. A cell that fails or runs out of memory is a record, too. With --launcher slurm
+    each cell is a job, and OUT has to lie where all nodes see it. Exit code 3: a cell failed; 5: nothing could run.
     """
     # torch is slow to import, and --help does not need it.
     from bench.machine.datasheets import load_profile
@@ -100,6 +100,8 @@ def sweep(
     folder = out or Path("runs") / loaded.name
     results = ResultStore(store or folder / "results")
     plan = make_plan(cells, results, environment, rerun, anywhere=launcher == "slurm")
+    for cell, why in plan.stale:
+        note(f"{cell.label}: {why}; run again")
     if dry_run:
         expected = estimates(cells, plan, results, target, environment)
         click.echo(format_estimates(expected, hardware or "an A100", form))

@@ -169,7 +169,11 @@ def check_data(config: Config, files: int | None, annotations: Annotations | Non
                 f"{len(check.missing)} videos of {', '.join(names)} have no file and {what} (first: {check.missing[0]})"
             )
     trained = {action.label for video in training.videos for action in video.clipped_actions()}
-    untrained = sorted({action.label for video in test.selected for action in video.actions} - trained)
+    warnings += annotations.untrained_lines(data, training.classes)
+    untrained = sorted(
+        {action.label for video in test.selected for action in video.actions if action.label in training.classes}
+        - trained
+    )
     if untrained:
         warnings.append(f"{len(untrained)} classes of the test set are in no training video (first: {untrained[0]})")
 

@@ -1,11 +1,11 @@
 """Accuracy of one experiment: train, infer and score it, and keep what came out as a record."""
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,24 @@ from bench.machine.processes import Outcome
 from bench.measure.data_check import DataCheck, check_data
 from bench.published.reproduction import CLASSIFIER, SYNTHETIC, VERDICT, judge_reproduction
 from bench.records.draft import Asked, draft
+from bench.records.inputs import input_findings
 from bench.records.record import Finding, Metric, Metrics, Record
 from etad.config import Config
 from etad.data.annotations import Annotations, annotations_of
-from etad.data.dataset import train_dataset
+from etad.data.dataset import VideoDataset, train_dataset
 from etad.data.synthetic_mark import synthetic_text
-from etad.detections.detection_log import DetectionLog
 from etad.distributed import World
 from etad.errors import ConfigError, DataError
 from etad.evaluation.scoring import Submission, mean_record
 from etad.files import write_json
 from etad.infer import infer_test_set
+from etad.inputs import Inputs, experiment_inputs, training_inputs
 from etad.loss_curves import read_losses
 from etad.models.checkpoints import read_checkpoint
 from etad.models.etad import Etad
+from etad.notes import note
 from etad.runs import EVALUATION, PREDICTIONS, load_weights, parts
-from etad.train import CHECKPOINT, LOSSES, train
+from etad.train import CHECKPOINT, LOSSES, data_changes, train
 
 SUITE = "accuracy"
 DETECTIONS = "detections.jsonl"
@@ -42,10 +44,17 @@ DETECTIONS = "detections.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a reproduction begins: by training (neither is given), with trained weights, or with detections."""
+    """Where a reproduction begins: by training (neither is given), with trained weights, or with detections.
+
+    Attributes:
+        checkpoint: the file of trained weights.
+        predictions: the submission file.
+        weights_key: where in the checkpoint the weights are; None: the moving average, if any.
+    """
 
     checkpoint: Path | None = None
     predictions: Path | None = None
+    weights_key: str | None = None
 
     def check(self, config: Config) -> None:
         """Refuse what cannot be.
@@ -58,6 +67,16 @@ class Entry:
         if given is not None and config.data.folds and config.data.fold is None:
             raise ConfigError(f"{given}: is of one fold, but {config.name} has {len(config.data.folds)}: set data.fold")
         self._check_file()
+
+    def inputs(self, config: Config, annotations: Annotations) -> Inputs:
+        """Return what the experiment reads of its data, all folds together; see :func:`etad.inputs.experiment_inputs`.
+
+        Raises:
+            NothingToDoError: a subset has no video.
+        """
+        folds = [part for part, _ in parts(config, Path())]
+        detected = self.predictions is None
+        return experiment_inputs(folds, annotations, trained=detected and self.checkpoint is None, detected=detected)
 
     def _check_file(self) -> None:
         given = self.checkpoint or self.predictions
@@ -72,7 +91,8 @@ class Entry:
         """
         self._check_file()
         named = {"checkpoint": self.checkpoint, "predictions": self.predictions}
-        return {
+        keyed = {} if self.weights_key is None else {"weights_key": self.weights_key}
+        return keyed | {
             key: value
             for name, path in named.items()
             if path is not None
@@ -150,6 +170,8 @@ def measure_accuracy(
         checks = [] if entry.predictions else check_parts(config, 0, annotations)
     if errors := [error for check in checks for error in check.errors]:
         raise DataError("; ".join(dict.fromkeys(errors)))
+    # Before anything is read: what changes meanwhile is another input.
+    inputs = entry.inputs(config, annotations)
     outcomes = [_run(part, part_folder, world, entry, annotations) for part, part_folder in parts(config, folder)]
     environment = collect_environment(config.train.seed)
     synthetic = synthetic_text(config.data.root)
@@ -162,6 +184,7 @@ def measure_accuracy(
         findings={
             CLASSIFIER: Finding(verdict=", ".join(dict.fromkeys(one.classifier for one in outcomes))),
             **({} if synthetic is None else {SYNTHETIC: Finding(verdict=synthetic)}),
+            **input_findings(inputs),
         },
         warnings=dict.fromkeys(warnings),
     )
@@ -174,12 +197,13 @@ def _run(part: Config, folder: Path, world: World, entry: Entry, annotations: An
     if entry.predictions is not None:
         return _score(entry.predictions, part, "not said in the submission", annotations)
     if entry.checkpoint is not None:
-        classes = annotations.classes_of({*part.data.train_selection, *part.data.test_selection})
-        model = load_weights(entry.checkpoint, part, classes)
-        return _infer_and_score(model, classes, entry.checkpoint, part, folder, world, annotations)
+        content = read_checkpoint(entry.checkpoint)
+        model, classes = load_weights(entry.checkpoint, content, part, annotations, entry.weights_key)
+        return _infer_and_score(model, classes, part, folder, world, annotations)
     dataset = train_dataset(part, annotations)
+    _set_aside_stale(part, folder, dataset)
     model = train(part, dataset, folder, world)
-    outcome = _infer_and_score(model, dataset.classes, folder / CHECKPOINT, part, folder, world, annotations)
+    outcome = _infer_and_score(model, dataset.classes, part, folder, world, annotations)
     content = read_checkpoint(folder / CHECKPOINT)
     outcome.train_s = float(content["trained_s"])
     outcome.epochs_s = [float(value) for value in content.get("epochs_s", ())]
@@ -187,26 +211,41 @@ def _run(part: Config, folder: Path, world: World, entry: Entry, annotations: An
     return outcome
 
 
+def _set_aside_stale(part: Config, folder: Path, dataset: VideoDataset) -> None:
+    """Rename the folder of a run that was trained on other data; nobody's hours of training are deleted."""
+    if not (folder / CHECKPOINT).is_file():
+        return
+    content = read_checkpoint(folder / CHECKPOINT)
+    differing = data_changes(content, dataset.classes, training_inputs(part, dataset.selected))
+    if not differing:
+        return
+    aside = next(
+        path for number in count(1) if not (path := folder.with_name(f"earlier-{number}-{folder.name}")).exists()
+    )
+    folder.rename(aside)
+    note(f"{folder}: {differing}, changed since it was trained; trained again, the earlier run is {aside}")
+
+
 def _infer_and_score(
     model: Etad,
     classes: Sequence[str],
-    weights: Path,
     part: Config,
     folder: Path,
     world: World,
     annotations: Annotations,
 ) -> _Part:
-    with DetectionLog(folder / DETECTIONS, _made_by(weights, part)) as log:
-        detected = infer_test_set(model, part, classes, world, log, annotations)
+    detected = infer_test_set(model, part, classes, world, folder / DETECTIONS, annotations)
     write_json(folder / PREDICTIONS, detected.submission())
-    outcome = _score(folder / PREDICTIONS, part, part.postprocess.classes, annotations)
+    outcome = _score(folder / PREDICTIONS, part, part.postprocess.classes, annotations, classes)
     write_json(folder / EVALUATION, outcome.result)
-    outcome.infer_s = log.spent_s
+    outcome.infer_s = detected.spent_s
     return outcome
 
 
-def _score(predictions: Path, part: Config, classes_from: str, annotations: Annotations) -> _Part:
-    submission = Submission.read(predictions, part, annotations)
+def _score(
+    predictions: Path, part: Config, classes_from: str, annotations: Annotations, classes: Sequence[str] | None = None
+) -> _Part:
+    submission = Submission.read(predictions, part, annotations, classes)
     began = time.perf_counter()
     scored = submission.score()
     evaluate_s = time.perf_counter() - began
@@ -305,22 +344,6 @@ def _ratios_used(path: Path) -> dict[str, list[float]]:
     header, rows = read_losses(path)
     places = {name: header.index(name) for name in ("snippet_ratio", "proposal_ratio") if name in header}
     return {f"{name}_used": [float(row[place]) for row in rows] for name, place in places.items()}
-
-
-def _made_by(weights: Path, part: Config) -> str:
-    """Return a fingerprint of everything that detections depend on: weights, settings, class scores."""
-    tree = part.resolved()
-    scores = part.postprocess.class_scores
-    made_by = {
-        "weights": _sha256(weights),
-        "data": tree["data"] | {"workers": None},
-        "model": tree["model"],
-        "precision": tree["step"]["precision"],
-        "efficiency": tree["efficiency"],
-        "postprocess": tree["postprocess"],
-        "class_scores": _sha256(part.data.path(scores)) if scores and part.postprocess.classes == "external" else None,
-    }
-    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -16,13 +16,15 @@ from bench.measure.memory_cuda import Marks, Recording
 from bench.measure.rounds import Limits
 from bench.predict.fit import Target
 from bench.records.draft import Asked
+from bench.records.inputs import input_findings
 from bench.records.record import Record
 from bench.suites import accuracy, memory_on_cpu, memory_on_gpu, memory_predicted, throughput
 from bench.suites.accuracy import Entry, check_parts
 from etad.config import Config, Positive, Section
-from etad.data.annotations import Annotations
+from etad.data.annotations import Annotations, annotations_of
 from etad.distributed import alone
 from etad.errors import DataError
+from etad.inputs import Inputs
 
 
 class SuiteOptions(Section):
@@ -111,9 +113,13 @@ class AccuracyOptions(SuiteOptions):
     """Trained weights: infer and score only."""
     predictions: Path | None = None
     """Submission JSON: score only."""
+    weights_key: str | None = None
+    """Where in ``from_checkpoint`` the weights are. None: its moving average, if any."""
 
     @model_validator(mode="after")
     def _begins_at_one_place(self) -> Self:
+        if self.weights_key is not None and self.from_checkpoint is None:
+            raise ValueError("weights_key: goes with from_checkpoint")
         if self.from_checkpoint is not None and self.predictions is not None:
             raise ValueError("predictions: do not go with from_checkpoint; give one of them")
         return self
@@ -121,7 +127,7 @@ class AccuracyOptions(SuiteOptions):
     @property
     def entry(self) -> Entry:
         """Where the experiment begins."""
-        return Entry(self.from_checkpoint, self.predictions)
+        return Entry(self.from_checkpoint, self.predictions, self.weights_key)
 
     @property
     def wants_gpu(self) -> bool:
@@ -151,6 +157,13 @@ class Suite(Protocol):
 
         Raises:
             UserError: the data cannot be used.
+        """
+
+    def inputs(self, config: Config, options: Any) -> Inputs:
+        """Return what a cell reads of its data, as far as that is here; its record stands as long as this does.
+
+        Raises:
+            UserError: the annotations cannot be used.
         """
 
     def run(self, cells: Sequence[Cell], options: Any, folder: Path, runner: Runner) -> Iterator[Record]:
@@ -185,6 +198,10 @@ class Memory:
 
     def check(self, config: Config, options: MemoryOptions) -> None:
         """Memory needs no data."""
+
+    def inputs(self, config: Config, options: MemoryOptions) -> Inputs:
+        """Memory depends on no data."""
+        return {}
 
     def run(
         self,
@@ -238,14 +255,21 @@ class Throughput:
         if options.real_data or options.what == "data":
             _check_data(config)
 
+    def inputs(self, config: Config, options: ThroughputOptions) -> Inputs:
+        """See :class:`Suite`."""
+        return _inputs(config, Entry()) if options.real_data or options.what == "data" else {}
+
     def run(self, cells: Sequence[Cell], options: ThroughputOptions, folder: Path, runner: Runner) -> Iterator[Record]:
         """See :class:`Suite`."""
+        inputs = [input_findings(self.inputs(cell.config, options)) for cell in cells]
         limits = Limits(options.min_time_s, options.rounds, options.max_time_s, options.processes)
         # One process cannot stand for several.
         own = runner if options.processes == 1 else run_all
-        yield from throughput.measure_cells(
+        records = throughput.measure_cells(
             cells, options.what, options.device, limits, options.real_data, options.energy, own
         )
+        for record, found in zip(records, inputs, strict=True):
+            yield record.model_copy(update={"findings": record.findings | found}) if found else record
 
 
 class Accuracy:
@@ -262,6 +286,7 @@ class Accuracy:
         """See :class:`Suite`."""
         files = {"--from-checkpoint": options.from_checkpoint, "--predictions": options.predictions}
         begun = [word for option, path in files.items() if path is not None for word in (option, str(path))]
+        begun += [] if options.weights_key is None else ["--weights-key", options.weights_key]
         return ["--device", options.device, *begun]
 
     def check(self, config: Config, options: AccuracyOptions) -> None:
@@ -269,6 +294,10 @@ class Accuracy:
         options.entry.check(config)
         if options.predictions is None:
             _check_data(config)
+
+    def inputs(self, config: Config, options: AccuracyOptions) -> Inputs:
+        """See :class:`Suite`."""
+        return _inputs(config, options.entry)
 
     def run(
         self,
@@ -292,6 +321,12 @@ class Accuracy:
 
 
 SUITES: Mapping[str, Suite] = {"memory": Memory(), "throughput": Throughput(), "accuracy": Accuracy()}
+
+
+def _inputs(config: Config, entry: Entry) -> Inputs:
+    """Return what an experiment that begins at ``entry`` reads; nothing where its annotations are not here."""
+    data = config.data
+    return entry.inputs(config, annotations_of(data)) if data.path(data.annotations).is_file() else {}
 
 
 def _check_data(config: Config) -> None:

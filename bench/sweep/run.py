@@ -19,11 +19,13 @@ from bench.machine.environment import Environment, collect_environment
 from bench.machine.processes import Outcome, run_here, run_isolated, usable_cores, waiting_threads
 from bench.records.draft import draft
 from bench.records.files import read_record
+from bench.records.inputs import why_stale
 from bench.records.record import Record, Status
 from bench.records.store import ResultStore
 from bench.suites.suite import SUITES
 from bench.sweep.cells import SweepCell
 from etad.errors import DataError, UserError
+from etad.inputs import Inputs
 
 Rerun = Literal["failed", "stale", "all"]
 Done = tuple[SweepCell, Record]
@@ -48,10 +50,12 @@ class Plan:
     Attributes:
         kept: cells with the record that stays.
         todo: cells to run.
+        stale: of these, the cells with a record that is of other data than is there now, each with why.
     """
 
     kept: list[Done]
     todo: list[SweepCell]
+    stale: list[tuple[SweepCell, str]]
 
 
 def make_plan(
@@ -63,8 +67,9 @@ def make_plan(
 ) -> Plan:
     """Look up what the store has of the cells.
 
-    A record stays whatever its status is, except where ``rerun`` says otherwise; one of status "skipped" is no attempt
-    and never stays. An older schema version makes another cell id, so such records do not count.
+    A record stays whatever its status is, except where ``rerun`` says otherwise or its data changed since; one of
+    status "skipped" is no attempt and never stays. An older schema version makes another cell id, so such records do
+    not count.
 
     Args:
         cells: of the sweep.
@@ -75,13 +80,16 @@ def make_plan(
         anywhere: count records of any machine, because it is not known yet where the cells will run.
 
     Raises:
-        DataError: a record is damaged.
+        DataError: a record, or an annotation file, is damaged.
     """
-    plan = Plan([], [])
+    plan, data = Plan([], [], []), _Data()
     for cell in cells:
         record = _anywhere(cell, store) if anywhere else store.find(cell.cell_id, cell.asked.device)
         if record is None or record.status == "skipped" or _again(record, environment, rerun):
             plan.todo.append(cell)
+        elif why := why_stale(record, data.inputs(cell)):
+            plan.todo.append(cell)
+            plan.stale.append((cell, why))
         else:
             plan.kept.append((cell, record))
     return plan
@@ -147,10 +155,29 @@ def check_data(cells: Sequence[SweepCell]) -> None:
     """
     checked: set[tuple[str, str, str]] = set()
     for cell in cells:
-        key = (cell.suite, cell.cell.config.data.model_dump_json(), cell.options.model_dump_json())
+        key = _reads(cell)
         if key not in checked:
             SUITES[cell.suite].check(cell.cell.config, cell.options)
             checked.add(key)
+
+
+class _Data:
+    """What cells read, looked up once for all that read the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Inputs] = {}
+
+    def inputs(self, cell: SweepCell) -> Inputs:
+        config = cell.cell.config
+        key = (*_reads(cell), config.postprocess.model_dump_json(), str(config.model.encoder.weights))
+        if key not in self._known:
+            self._known[key] = SUITES[cell.suite].inputs(config, cell.options)
+        return self._known[key]
+
+
+def _reads(cell: SweepCell) -> tuple[str, str, str]:
+    """Return what tells the data of a cell from that of others."""
+    return cell.suite, cell.cell.config.data.model_dump_json(), cell.options.model_dump_json()
 
 
 def check_writable(folder: Path) -> None:

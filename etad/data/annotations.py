@@ -73,6 +73,7 @@ class Annotations:
         classes: the labels that occur, sorted.
         problems: one line for each kind of fault in the file: how often, where first, what was done.
         blocked: ids that an experiment leaves out, with or without a leading ``v_``.
+        listed: names of the classes where an experiment gives them; None: they are the labels of its training subsets.
     """
 
     path: Path
@@ -80,10 +81,40 @@ class Annotations:
     classes: tuple[str, ...]
     problems: tuple[str, ...]
     blocked: frozenset[str] = frozenset()
+    listed: tuple[str, ...] | None = None
 
     def classes_of(self, subsets: Collection[str]) -> tuple[str, ...]:
         """Return the labels that occur in ``subsets``, sorted."""
         return _labels(video for video in self.videos if video.subset in subsets)
+
+    def trained_classes(self, data: DataConfig) -> tuple[str, ...]:
+        """Return the classes that a network is trained for; class numbers index them.
+
+        Neither a test subset nor one that nobody uses adds to them: a hidden test set has no labels, and another one
+        may have more.
+        """
+        return self.classes_of(data.train_selection) if self.listed is None else self.listed
+
+    def untrained(self, data: DataConfig, trained: Collection[str]) -> tuple[str, ...]:
+        """Return the labels of the test subsets that are not among the ``trained`` ones, sorted."""
+        return tuple(label for label in self.classes_of(data.test_selection) if label not in set(trained))
+
+    def untrained_lines(self, data: DataConfig, trained: Collection[str]) -> tuple[str, ...]:
+        """Return the line that tells of labels that only the test subsets have; none where there are no such labels.
+
+        Args:
+            data: of the experiment.
+            trained: the classes that a network is trained for; empty: not known, and nothing is said.
+        """
+        labels = self.untrained(data, trained) if trained else ()
+        if not labels:
+            return ()
+        videos = [video for video in self.videos if video.subset in data.test_selection]
+        count = sum(action.label in labels for video in videos for action in video.actions)
+        return (
+            f"{len(labels)} classes of the test set are none of the {len(trained)} trained for (first: {labels[0]}): "
+            f"their {count} actions count in mAP, as missed where nothing else finds them",
+        )
 
     def select(self, subsets: Collection[str], blocked: Collection[str] = ()) -> list[Video]:
         """Return the videos of ``subsets`` that are not blocked, in the order of the file.
@@ -143,10 +174,10 @@ def annotations_of(data: DataConfig) -> Annotations:
     """Read the annotation file of an experiment and its list of blocked ids. A command does so once, and hands it on.
 
     Raises:
-        DataError: as :func:`load_annotations` and :func:`load_blocked`.
+        DataError: as :func:`load_annotations`, :func:`load_blocked` and :func:`load_classes`.
     """
-    annotations = load_annotations(data.path(data.annotations), ignored=data.ignored_classes)
-    return replace(annotations, blocked=load_blocked(data))
+    read = load_annotations(data.path(data.annotations), ignored=data.ignored_classes)
+    return replace(read, blocked=load_blocked(data), listed=load_classes(data))
 
 
 def load_blocked(data: DataConfig) -> frozenset[str]:
@@ -162,6 +193,33 @@ def load_blocked(data: DataConfig) -> frozenset[str]:
     if not isinstance(ids, list) or not all(isinstance(entry, str) for entry in ids):
         raise DataError(f"{path}: must be a JSON list of video ids")
     return frozenset(ids)
+
+
+def load_classes(data: DataConfig) -> tuple[str, ...] | None:
+    """Return the class names that ``data.classes`` lists, or the text file it names; None where it is not set.
+
+    Raises:
+        DataError: the file cannot be read, or the list is empty or has a name twice.
+    """
+    if data.classes is None:
+        return None
+    if isinstance(data.classes, Path):
+        path = data.path(data.classes)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or "not a text file in UTF-8"
+            raise DataError(
+                f"{path}: cannot be read ({reason}); data.classes is a file of one class name a line"
+            ) from None
+        names, source = tuple(line.strip() for line in lines if line.strip()), str(path)
+    else:
+        names, source = data.classes, "data.classes"
+    if not names:
+        raise DataError(f"{source}: holds no class name")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{source}: has the class {repeated[0]!r} more than once")
+    return names
 
 
 class _Object(dict[str, Any]):

@@ -40,7 +40,7 @@ class VideoDataset(Dataset[Sample]):
     """The training or test samples of an experiment. Build it with ``train_dataset`` or ``evaluation_dataset``.
 
     Attributes:
-        classes: the labels of the training and test subsets together, sorted; class numbers index it.
+        classes: those that a network is trained for; class numbers index them.
         selected: the videos asked for: right subset, not blocked. Evaluation counts the actions of all of them.
         videos: those that the samples come from: with a duration, a file and, in training, an action that is long
             enough.
@@ -59,7 +59,8 @@ class VideoDataset(Dataset[Sample]):
 
         Raises:
             DataError: the feature folder cannot be used.
-            ConfigError: ``data.pattern`` lacks ``{id}``, or ``data.stride_frames`` comes without a frame rate.
+            ConfigError: ``data.pattern`` lacks ``{id}``, ``data.classes`` a label that is trained on, or
+                ``data.stride_frames`` comes without a frame rate.
             NothingToDoError: no sample is left.
         """
         data = config.data
@@ -71,7 +72,12 @@ class VideoDataset(Dataset[Sample]):
         self._min_inside = 0.0 if data.window is None else data.window.min_action_inside
 
         subsets = data.train_selection if training else data.test_selection
-        self.classes: tuple[str, ...] = annotations.classes_of({*data.train_selection, *data.test_selection})
+        self.classes: tuple[str, ...] = annotations.trained_classes(data)
+        if training and (unlisted := [label for label in annotations.classes_of(subsets) if label not in self.classes]):
+            raise ConfigError(
+                f"data.classes: lacks {len(unlisted)} labels of the training subsets (first: {unlisted[0]}); add them"
+            )
+        self._class_names = frozenset(self.classes)
         self.problems: list[str] = list(annotations.problems)
         self.selected: list[Video] = annotations.select(subsets, annotations.blocked)
         # Nothing can be placed in time without a duration; evaluation counts such videos all the same.
@@ -115,8 +121,9 @@ class VideoDataset(Dataset[Sample]):
                 input_, start_s, duration_s = self._frames(video)
             else:
                 input_, start_s, duration_s = self._features(self._store, view)
-        actions = actions_in_view(video.clipped_actions(), start_s, duration_s, self._min_inside)
-        segments, labels = targets(actions, self.classes)
+        # A test video may have labels that nobody was trained for.
+        known = [action for action in video.clipped_actions() if action.label in self._class_names]
+        segments, labels = targets(actions_in_view(known, start_s, duration_s, self._min_inside), self.classes)
         return Sample(video.id, index, start_s, duration_s, input_, segments, labels)
 
     def _location(self, video_id: str) -> str:

@@ -2,7 +2,7 @@
 
 One ``.npz`` file a video: the distinct frames that its snippets need, already resized, which of them make which
 snippet, and the time they cover. A file made for other settings, or of a video that has changed since in size, time or
-content (fingerprint.py), is made anew; whoever trains need not know. It takes ``frames x 3 x height x width`` bytes a
+content (digests.py), is made anew; whoever trains need not know. It takes ``frames x 3 x height x width`` bytes a
 video: for small and middling data sets.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from etad.config import FramesConfig
-from etad.data.fingerprint import fingerprint
 from etad.data.videos import Snippets, read_snippets
+from etad.digests import file_digest
 from etad.errors import DataError
 from etad.files import replace_atomically
 
@@ -71,7 +71,7 @@ def _key(path: Path, snippets: int, config: FramesConfig) -> str:
         "sampling": _SAMPLING,
         "video_bytes": status.st_size,
         "video_changed_ns": status.st_mtime_ns,
-        "video_content": fingerprint(path),
+        "video_content": file_digest(path),
         "fps": config.fps,
         "snippets": snippets,
         "clip_frames": config.clip_frames,

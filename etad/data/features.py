@@ -21,6 +21,7 @@ from torchvision.ops import roi_align
 
 from etad.config import DataConfig
 from etad.errors import ConfigError, DataError, one_line
+from etad.torch_files import read_torch_file
 
 HALF_MAX = 65504.0
 """Largest finite half-precision value. ``resize_features`` rounds to half."""
@@ -38,6 +39,10 @@ class FeatureStore:
 
     ``data.pattern`` gives the file name (.npy, .npz, .h5, .hdf5, .pt, .pth) or the key. A per-video npz, h5 or pt file
     must hold exactly one array. The store keeps no file open in itself, so worker processes may fork or pickle it.
+
+    Attributes:
+        place: the folder or the file.
+        is_container: whether it is one file that holds all arrays.
     """
 
     def __init__(self, data: DataConfig) -> None:
@@ -48,19 +53,33 @@ class FeatureStore:
             DataError: ``data.folder`` does not exist, or is a file that cannot hold several arrays.
         """
         self._data = data
-        self._place = data.path(data.folder)
+        self.place = data.path(data.folder)
         if "{id}" not in data.pattern:
             raise ConfigError(f"data.pattern is {data.pattern!r}; it must hold {{id}}, the place of the video id")
-        if not self._place.exists():
-            raise DataError(f"{self._place}: no such folder or file of features; set data.root and data.folder")
-        self._is_container = self._place.is_file()
-        if self._is_container and self._place.suffix.lower() not in (".npz", ".h5", ".hdf5"):
-            raise DataError(f"{self._place}: a single file of features must be .npz, .h5 or .hdf5")
+        if not self.place.exists():
+            raise DataError(f"{self.place}: no such folder or file of features; set data.root and data.folder")
+        self.is_container = self.place.is_file()
+        if self.is_container and self.place.suffix.lower() not in (".npz", ".h5", ".hdf5"):
+            raise DataError(f"{self.place}: a single file of features must be .npz, .h5 or .hdf5")
 
     def location(self, video_id: str) -> str:
         """Return where the features of a video are, or should be, in words for a message."""
-        name = self._data.pattern.replace("{id}", video_id)
-        return f"{self._place}[{name}]" if self._is_container else str(self._place / name)
+        name = self.name_of(video_id)
+        return f"{self.place}[{name}]" if self.is_container else str(self.place / name)
+
+    def name_of(self, video_id: str) -> str:
+        """Return the file name or key of a video's features."""
+        return self._data.pattern.replace("{id}", video_id)
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Yield the container's arrays by their names.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        with _arrays(self.place) as arrays:
+            yield arrays
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """Return those of ``ids`` that have no features.
@@ -68,10 +87,10 @@ class FeatureStore:
         Raises:
             DataError: the container file cannot be read.
         """
-        names = {video_id: self._data.pattern.replace("{id}", video_id) for video_id in ids}
-        if not self._is_container:
-            return [video_id for video_id, name in names.items() if not (self._place / name).is_file()]
-        with _arrays(self._place) as arrays:
+        names = {video_id: self.name_of(video_id) for video_id in ids}
+        if not self.is_container:
+            return [video_id for video_id, name in names.items() if not (self.place / name).is_file()]
+        with self.opened() as arrays:
             return [video_id for video_id, name in names.items() if name not in arrays]
 
     def steps(self, video_id: str) -> int:
@@ -108,15 +127,15 @@ class FeatureStore:
     @contextmanager
     def _stored(self, video_id: str) -> Iterator[Any]:
         """Yield the stored array: anything with ``shape`` and ``dtype`` that can be sliced into numpy."""
-        name = self._data.pattern.replace("{id}", video_id)
-        with _arrays(self._place if self._is_container else self._place / name) as arrays:
-            if self._is_container:
+        name = self.name_of(video_id)
+        with _arrays(self.place if self.is_container else self.place / name) as arrays:
+            if self.is_container:
                 if name not in arrays:
                     raise DataError(f"{self.location(video_id)}: no array of that name")
             elif len(arrays) == 1:
                 (name,) = arrays
             else:
-                raise DataError(f"{self._place / name}: must hold one array, not {len(arrays)}")
+                raise DataError(f"{self.place / name}: must hold one array, not {len(arrays)}")
             yield arrays[name]
 
     def _steps(self, video_id: str, stored: Any) -> int:
@@ -195,14 +214,14 @@ def _open_npz(path: Path, _modified_ns: int, _process: int) -> NpzFile:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    """Return the tensors of a pt file, which holds one tensor or a mapping of them, as numpy arrays."""
+    """Return the tensors, or numpy arrays, of a pt file, which holds one or a mapping of them, as numpy arrays."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever the unpickler stumbles over in a damaged file
-        raise ValueError(str(error)) from None
-    named = {"tensor": content} if isinstance(content, Tensor) else content
-    if not isinstance(named, dict) or not all(isinstance(value, Tensor) for value in named.values()):
-        raise ValueError("not a tensor")
-    return {str(name): value.float().numpy() for name, value in named.items()}
+        content = read_torch_file(path, "file")
+    except DataError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None
+    named = {"tensor": content} if isinstance(content, Tensor | np.ndarray) else content
+    if not isinstance(named, dict) or not all(isinstance(value, Tensor | np.ndarray) for value in named.values()):
+        raise ValueError("holds neither a tensor nor a numpy array")
+    return {str(name): value.float().numpy() if isinstance(value, Tensor) else value for name, value in named.items()}

@@ -28,10 +28,10 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from etad.data.fingerprint import fingerprint
 from etad.data.time_line import TimeLine, exact_rate
 from etad.data.video_files import list_videos
 from etad.data.video_reader import VideoReader, probe, quarter_turns
+from etad.digests import file_digest
 from etad.errors import ConfigError, DataError
 from etad.files import replace_atomically, write_json
 from etad.progress import progress as progress_bar
@@ -80,7 +80,7 @@ class _Job:
     @property
     def tag(self) -> str:
         """What a finished output says of itself."""
-        size, content = self.source.stat().st_size, fingerprint(self.source)
+        size, content = self.source.stat().st_size, file_digest(self.source)
         settings = f"fps {self.fps}, short side {self.short_side}"
         return f"etad-bench prepare {_VERSION}: {settings}, source of {size} bytes ({content})"
 

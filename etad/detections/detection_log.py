@@ -9,40 +9,56 @@ from typing import Any, Self
 import numpy as np
 
 from etad.detections.detections import Detections
+from etad.inputs import Inputs
 
 
 class DetectionLog:
     """A file of JSON lines: the first says what made the detections, each other one holds those of a video.
 
-    A file that something else made is started anew. A last line that was cut off is dropped.
+    A file that something else made is started anew. A last line that was cut off, or is damaged, is dropped.
 
     Attributes:
+        path: the file.
+        made_by: what its detections depend on.
         found: detections by video id, those of earlier calls included.
         spent_s: seconds that all of them took, over all calls.
+        replaced: what the detections depended on that were there and were not taken over, empty where the file does not
+            tell; None: there were none.
     """
 
-    def __init__(self, path: Path, made_by: str) -> None:
+    def __init__(self, path: Path, made_by: Inputs) -> None:
         """Read what is there.
 
         Args:
             path: the file; its folder is made if absent.
-            made_by: names weights and settings. Only detections of the same ones are taken over.
+            made_by: what the detections depend on. Only detections of the same are taken over.
 
         Raises:
             OSError: the file cannot be written.
         """
+        self.path, self.made_by = path, made_by
         self.found: dict[str, Detections] = {}
         self.spent_s = 0.0
+        self.replaced: Mapping[str, str] | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         header, *lines = _whole_lines(path) or [b""]
-        known = header == _encode({"made_by": made_by})
+        earlier = _made_by(header)
+        known = earlier == made_by
+        if lines and not known:
+            self.replaced = earlier
+        kept = len(header)
         for line in lines if known else ():
-            entry = json.loads(line)
-            self.found[entry["id"]] = _detections(entry)
-            self.spent_s += entry["took_s"]
+            try:
+                entry = json.loads(line)
+                detections, took_s = _detections(entry), float(entry["took_s"])
+                self.found[str(entry["id"])] = detections
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+                break
+            self.spent_s += took_s
+            kept += len(line)
         self._file = path.open("r+b" if known else "wb")
         if known:
-            self._file.truncate(self._file.seek(sum(map(len, (header, *lines)))))
+            self._file.truncate(self._file.seek(kept))
         else:
             self._file.write(_encode({"made_by": made_by}))
         self._last = time.monotonic()
@@ -75,6 +91,15 @@ def _whole_lines(path: Path) -> list[bytes]:
     if not path.is_file():
         return []
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _made_by(header: bytes) -> dict[str, str]:
+    """Return what the first line says; nothing where it is damaged or of an earlier version."""
+    try:
+        made_by = json.loads(header)["made_by"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    return dict(made_by) if isinstance(made_by, dict) else {}
 
 
 def _encode(entry: Mapping[str, Any]) -> bytes:

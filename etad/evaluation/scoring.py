@@ -12,7 +12,7 @@ from etad.config import Config
 from etad.data.annotations import Annotations, annotations_of
 from etad.data.dataset import GroundTruth, ground_truth
 from etad.detections.detections import AGNOSTIC_CLASSES, Detections
-from etad.detections.submissions import load_submission, parse_submission
+from etad.detections.submissions import MADE_BY, load_submission, parse_submission
 from etad.evaluation.average_precision import Evaluation, evaluate
 from etad.evaluation.false_positives import FalsePositives, false_positives
 
@@ -46,11 +46,12 @@ class Submission:
         path: the file.
         config: the experiment.
         annotations: all of them.
-        classes: names of the class numbers.
+        classes: names of the class numbers: what a network is trained for, then what the test subset has besides.
         truth: true actions of the test subset.
         detections: by video id.
         blocked: ids that count on neither side.
         external_data: what the submission says it used besides the data set; ours name the file of class scores.
+        made_by: what ours were made from; see :func:`etad.inputs.detection_inputs`. None: the file does not tell.
         problems: what was odd in reading, one line each.
     """
 
@@ -62,16 +63,24 @@ class Submission:
     detections: Mapping[str, Detections]
     blocked: frozenset[str]
     external_data: str
+    made_by: Mapping[str, str] | None
     problems: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path, config: Config, annotations: Annotations | None = None) -> "Submission":
+    def read(
+        cls,
+        path: Path,
+        config: Config,
+        annotations: Annotations | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> "Submission":
         """Read a submission file, and the config's test subset.
 
         Args:
             path: the file.
             config: the experiment.
             annotations: those of ``config.data``; None: they are read.
+            classes: what the network was trained for; None: what the data says.
 
         Raises:
             DataError: a file is missing or malformed.
@@ -79,7 +88,9 @@ class Submission:
         """
         data = config.data
         annotations = annotations or annotations_of(data)
-        classes = annotations.classes_of({*data.train_selection, *data.test_selection})
+        trained = annotations.trained_classes(data) if classes is None else tuple(classes)
+        # ActivityNet's evaluator averages over the labels of the true actions, trained for or not.
+        classes = (*trained, *annotations.untrained(data, trained))
         listed = annotations.select(data.test_selection)
         counted = {video.id for video in annotations.select(data.test_selection, annotations.blocked)}
         truth: GroundTruth = ground_truth(listed, classes)
@@ -97,6 +108,7 @@ class Submission:
             ignored=data.ignored_classes,
         )
         external = tree.get("external_data")
+        made_by = tree.get(MADE_BY)
         # The list may spell an id with "v_", and the annotations without.
         spelled = annotations.blocked | {video.id for video in listed if video.id not in counted}
         return cls(
@@ -108,7 +120,8 @@ class Submission:
             detections=detections,
             blocked=spelled,
             external_data=str(external.get("details") or "") if isinstance(external, dict) else "",
-            problems=(*annotations.problems, *problems),
+            made_by=made_by if isinstance(made_by, dict) else None,
+            problems=(*annotations.problems, *annotations.untrained_lines(data, trained), *problems),
         )
 
     def score(self) -> Score:

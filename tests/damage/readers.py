@@ -34,7 +34,7 @@ from etad.loss_curves import read_losses
 from etad.models.checkpoints import load_encoder, read_checkpoint
 from etad.models.etad import Etad
 from etad.resources import resource_folder
-from etad.runs import open_run, run_config
+from etad.runs import open_run, read_run
 from etad.train import CHECKPOINT
 from tests.bench.records.test_record import make_record
 from tests.etad.make_videos import write_video
@@ -112,7 +112,7 @@ def _checkpoint(path: Path) -> None:
 
 def _run(path: Path) -> object:
     assert path.name == CHECKPOINT, path
-    return run_config(path.parent), open_run(path.parent)
+    return read_run(path.parent), open_run(path.parent)
 
 
 def _backbone() -> torch.nn.Module:
@@ -148,11 +148,15 @@ def _decoded(path: Path) -> object:
     read_through(folder, video, 3, FRAMES)
     (kept,) = folder.iterdir()
     path.replace(kept) if path.is_file() else kept.unlink()
-    frames, index = read_through(folder, video, 3, FRAMES)
+    kept_snippets = read_through(folder, video, 3, FRAMES)
     expected = read_snippets(video, 3, FRAMES)
-    if not (torch.equal(frames, expected[0]) and torch.equal(index, expected[1])):
-        raise AssertionError("other frames than the video's")
-    return frames
+    if not (
+        torch.equal(kept_snippets.frames, expected.frames)
+        and torch.equal(kept_snippets.index, expected.index)
+        and (kept_snippets.start_s, kept_snippets.duration_s) == (expected.start_s, expected.duration_s)
+    ):
+        raise AssertionError("other snippets than the video's")
+    return kept_snippets.frames
 
 
 def _scores(tree: Any) -> tuple[Callable[[Path], object], Callable[[Path], object]]:

@@ -76,22 +76,22 @@ def test_an_interrupted_inference_goes_on(config: Config, tmp_path: Path, monkey
         add(log, video_id, detections)
 
     monkeypatch.setattr(DetectionLog, "add", stop_after_three)
-    with pytest.raises(KeyboardInterrupt), DetectionLog(path, "these weights") as log:
+    with pytest.raises(KeyboardInterrupt), DetectionLog(path, {"weights": "these"}) as log:
         infer(model, videos, single, ALONE, log=log)
     monkeypatch.setattr(DetectionLog, "add", lambda log, *one: (taken.append(one[0]), add(log, *one)))
     # As a killed process leaves it.
     path.write_bytes(path.read_bytes() + b'{"id": "vid')
 
-    with DetectionLog(path, "these weights") as log:
+    with DetectionLog(path, {"weights": "these"}) as log:
         assert list(log.found) == taken
         before_s = log.spent_s
         assert_same(infer(model, videos, single, ALONE, log=log), whole)
         assert log.spent_s > before_s > 0
     assert taken == list(whole), "a video was detected twice, or not at all"
 
-    with DetectionLog(path, "these weights") as log:
+    with DetectionLog(path, {"weights": "these"}) as log:
         assert_same(log.found, whole)
-    with DetectionLog(path, "other weights") as log:
+    with DetectionLog(path, {"weights": "others"}) as log:
         assert not log.found
 
 

@@ -63,7 +63,9 @@ def test_it_is_measured_once_per_cell(config: Path, tmp_path: Path) -> None:
     times = [path.stat().st_mtime_ns for path in records]
     again = run(*command)
     assert again.stdout == first.stdout
-    assert again.stderr == "", "nothing is left to do, so nothing is looked at"
+    assert [line.split(": from the store, of ")[0] for line in again.stderr.splitlines()] == [
+        f"etad-bench: ratio{ratio}-seed{seed}" for ratio in ("0", "1.0") for seed in (2023, 2024)
+    ]
     assert [path.stat().st_mtime_ns for path in records] == times
     as_json = json.loads(run(*command, "--format", "json").stdout)
     assert [(row["snippet_ratio"], row["seeds"], row["verdict"]) for row in as_json] == [
@@ -104,7 +106,7 @@ def test_a_command_reads_the_annotation_file_once(
 ) -> None:
     read: list[Path] = []
     load = annotations.load_annotations
-    monkeypatch.setattr(annotations, "load_annotations", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(annotations, "load_annotations", lambda path, **known: read.append(path) or load(path, **known))
     folds = ["-c", config, "--set", "data.folds=[training, validation]", "--set", "train.epochs=1"]
     trained = finished / "ratio0.3-seed2023"
     commands: list[list[object]] = [
@@ -225,10 +227,11 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path: Path) -> 
     assert lines == [
         "training: 5 of 6 videos of training (1 blocked, 0 without a file), 5 actions; 5 samples",
         "test: 4 of 6 videos of validation (1 blocked, 1 without a file), 5 actions; 4 samples",
-        "3 classes",
+        "2 classes",
         "9 of 9 files looked at: features of 6 channels, 24 to 90 steps, one for 0.357 s",
         "warning: 1 videos of validation have no file and get no detection (first: video7)",
-        "warning: 1 classes of the test set are in no training video (first: swim)",
+        "warning: 1 classes of the test set are none of the 2 trained for (first: swim): their 1 actions count in mAP, "
+        "as missed where nothing else finds them",
         "warning: 1 files do not fit their annotated duration, by up to 22.1 s "
         "(first: video1: 32.1 s, annotated 10.0 s)",
     ]

@@ -335,7 +335,7 @@ def test_a_damaged_record_is_named(cells: list[SweepCell], tmp_path: Path) -> No
     assert record is not None
     write_record(store.path_of(record), record)
     store.path_of(record).write_text("{")
-    with pytest.raises(DataError, match="truncated or damaged"):
+    with pytest.raises(DataError, match="not valid JSON, or cut off, at line 1"):
         make_plan(cells, store, ENVIRONMENT)
     assert len(estimates([], make_plan([], store, ENVIRONMENT), store, None, ENVIRONMENT)) == 0
 

@@ -150,7 +150,9 @@ def test_files_that_hold_other_than_one_array(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pt")
     with pytest.raises(DataError, match=r"a\.npz: must hold one array, not 2"):
         store(tmp_path, "{id}.npz").read("a")
-    with pytest.raises(DataError, match=r"a\.pt: cannot be read as features \(not a tensor\)"):
+    with pytest.raises(
+        DataError, match=r"a\.pt: cannot be read as features \(holds neither a tensor nor a numpy array\)"
+    ):
         store(tmp_path, "{id}.pt").read("a")
 
 
