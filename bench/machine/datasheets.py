@@ -147,7 +147,7 @@ class HardwareProfile(pydantic.BaseModel):
             return None
         return (
             f"{self.name}: memory is predicted as torch's CUDA allocator hands it out, and this GPU of "
-            f"{VENDORS[self.vendor]} does not run CUDA; etad-bench forecast takes it"
+            f"{VENDORS[self.vendor]} does not run CUDA; its profile is for forecasts of time"
         )
 
 

@@ -21,6 +21,14 @@ UNEXPLAINED = 0.5
 NOTHING = 0.05
 """Of a step: where no bound explains even that much, the time goes to the host's own code."""
 
+FULL_RATE = 2.5
+"""Half-precision peak over FP32 peak above which a board's tensor units do more than its power carries for long."""
+SUSTAINED_SHARE = 0.8
+"""Of the peak in TF32, BF16 or FP16, what large matrix products reach on such boards. Users measured in BF16
+(database.md of zzc0721/torch-performance-test-data, GitHub): B200 0.75, A100 0.85, H100 and H200 0.80, L40S 0.74, RTX
+PRO 6000 0.83, RTX A6000 0.80. Boards below :data:`FULL_RATE`, such as GeForce, reach their peak: RTX 3090 1.08, 4090
+1.0, 5090 1.1."""
+
 Bound = Literal["data", "memory bandwidth", "compute", "launch overhead", "host"]
 
 
@@ -61,6 +69,13 @@ def roof_of_profile(profile: HardwareProfile, precision: Precision, operator_s: 
     if peak is None:
         source = profile.no_peak(precision)
     return Roof(peak, profile.memory_bandwidth_bytes_per_s, operator_s, source)
+
+
+def sustained_share(profile: HardwareProfile, precision: Precision) -> float:
+    """Return the part of the data sheet's peak that a GPU holds for long, at most 1."""
+    half = profile.peak_fp16_flops_per_s
+    full_rate = half is not None and half > FULL_RATE * profile.peak_fp32_flops_per_s
+    return SUSTAINED_SHARE if full_rate and precision != "fp32" else 1.0
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Forecast times for a person."""
+"""Forecast times, and how wrong forecasts are, for a person."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bench.predict.forecast import HOLDS, Factors, LeftOut
 from bench.published.figures import describe_cost, find_reproducible
-from bench.records.record import Metric, Record
+from bench.records.record import Record
 from bench.report.reading import setting
-from bench.report.terminal.tables import Column, Format, format_records, metric_column
+from bench.report.terminal.tables import Column, Format, Grid, format_records, grid, metric_column
+
+MOST_GPUS = 4
+"""Named below the table as never measured; more are counted."""
 
 
 def format_forecast(records: Sequence[Record], options: Sequence[str], form: Format) -> str:
@@ -43,12 +47,21 @@ def _notes(records: Sequence[Record]) -> list[str]:
     if not predicted:
         return []
     first = predicted[0]
-    errors = [first.metrics[f"calibration_{which}_error_ratio"] for which in ("typical", "worst")]
     notes = [
-        "predicted, not measured; intervals are the calibration's largest error",
-        str(first.findings["calibration"]),
-        f"error on records left out of the fit: median {_percent(errors[0])}, largest {_percent(errors[1])}",
+        f"forecast, not measured; a..b is to hold {HOLDS:.0%} of what a fit has not seen: etad-bench forecast --check",
+        f"factors {first.findings['factors']}",
+        *dict.fromkeys(f"never measured: {record.findings['never_measured']}" for record in predicted),
     ]
+    unseen = list(
+        dict.fromkeys(
+            record.findings["gpu_never_measured"].verdict
+            for record in predicted
+            if "gpu_never_measured" in record.findings
+        )
+    )
+    if unseen:
+        more = f"; and {len(unseen) - MOST_GPUS} more GPUs" if len(unseen) > MOST_GPUS else ""
+        notes.append(f"never measured: {'; '.join(unseen[:MOST_GPUS])}{more}")
     schedule = first.metrics["schedule_s"]
     notes.append(f"schedule: {schedule.reason if schedule.value is None else schedule.method}")
     figure = find_reproducible(str(first.config["name"]))
@@ -58,5 +71,42 @@ def _notes(records: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _percent(metric: Metric) -> str:
-    return f"not known ({metric.reason})" if metric.value is None else f"{metric.value:.0%}"
+def format_check(factors: Factors, apart: Mapping[str, Sequence[LeftOut]], form: Grid) -> str:
+    """Return the errors of forecasts on what their fit had not seen.
+
+    Args:
+        factors: the fit.
+        apart: by regime, the errors on the networks that were kept apart; empty: they stay so.
+        form: see bench/report/terminal/tables.py.
+    """
+    header = ["regime", "left out", "", "rows", "median error", "10 %..90 %", "size of error", "in interval"]
+    rows = [header]
+    for regime, fitted in factors.regimes.items():
+        for error in fitted.errors:
+            rows.append(_error_row(regime, {"gpu": "GPU", "family": "networks"}[error.kind], error))
+    for name, errors in apart.items():
+        rows += [_error_row(name, "kept apart, on", error) for error in errors]
+    notes = [
+        "error: forecast / measured - 1, negative is too fast; size: the median of its size",
+        f"in interval: rows that an interval meant to hold {HOLDS:.0%} held, from what was not left out",
+        f"measured: {factors.networks}, in {factors.precision} ({factors.source})",
+    ]
+    alone = [name.replace("_", " ") for name, fitted in factors.regimes.items() if not fitted.of_gpus]
+    if alone:
+        notes.append(f"one GPU was measured in {' and '.join(alone)}: what another does there, nothing here says")
+    if factors.kept_apart and not apart:
+        notes.append(f"kept apart for a later check: {', '.join(factors.kept_apart)}")
+    return grid(rows, form, notes, to_the_right=range(3, len(header)))
+
+
+def _error_row(regime: str, kind: str, error: LeftOut) -> list[str]:
+    return [
+        regime.replace("_", " "),
+        kind,
+        error.name,
+        str(error.rows),
+        f"{error.median_error:+.0%}",
+        f"{error.low_error:+.0%}..{error.high_error:+.0%}",
+        f"{error.typical_error:.1%}",
+        f"{error.inside:.0%}",
+    ]

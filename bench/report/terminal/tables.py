@@ -47,7 +47,12 @@ class _Unit:
     digits: int
 
 
-_UNITS = {"bytes": _Unit("MiB", MIB, 1), "FLOP": _Unit("TFLOP", 1e12, 2), "s": _Unit("ms", 1e-3, 1)}
+_UNITS = {
+    "bytes": _Unit("MiB", MIB, 1),
+    "FLOP": _Unit("TFLOP", 1e12, 2),
+    "s": _Unit("ms", 1e-3, 1),
+    "1/s": _Unit("1/s", 1.0, 3),
+}
 
 
 def metric_column(title: str, name: str) -> Column:

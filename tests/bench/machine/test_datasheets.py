@@ -99,7 +99,7 @@ def test_a_gpu_without_cuda_is_refused_by_memory_and_plan_in_one_line() -> None:
     for command in (["memory", "-c", "quickstart"], ["plan", "-c", "quickstart"]):
         result = CliRunner().invoke(main, [*command, "--hardware", "mi300x_192g"])
         assert result.exit_code == 2
-        assert "this GPU of AMD does not run CUDA; etad-bench forecast takes it" in result.stderr
+        assert "this GPU of AMD does not run CUDA; its profile is for forecasts of time" in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
 
 
