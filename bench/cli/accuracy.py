@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from bench.cells import Cell
 from bench.cli.options import (
     config_option,
+    cost_options,
     device_option,
     load_variant,
     note,
@@ -18,12 +20,13 @@ from bench.cli.options import (
     weights_key_option,
 )
 from bench.machine.environment import collect_environment
+from bench.machine.prices import NO_RATES, read_rates
 from bench.machine.processes import run_all
 from bench.records.record import Record
 from bench.records.store import ResultStore
 from etad.config import Config
 from etad.data.annotations import Annotations, annotations_of
-from etad.errors import DataError
+from etad.errors import ConfigError, DataError
 from etad.variants import settings_without_effect
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format", "form", type=click.Choice(["md", "json"]), default="md", show_default=True, help="Form of the output."
 )
+@cost_options
 @device_option
 def accuracy(
     config: str,
@@ -65,6 +69,10 @@ def accuracy(
     plot: Path | None,
     form: str,
     device: str,
+    price: str | None,
+    prices: str | None,
+    kwh_price: float | None,
+    carbon: float | None,
 ) -> None:
     """Look at the data, train, infer and score an experiment, and print mAP beside the published figure.
 
@@ -75,13 +83,18 @@ def accuracy(
     from bench.report.plots.canvas import check_target
     from bench.report.plots.scores import plot_over_ratio
     from bench.report.terminal.accuracy import as_json, as_markdown
+    from bench.report.terminal.forecast import cost_lines
     from bench.suites.accuracy import Entry, check_parts
+    from bench.suites.costs import measured_costs
     from bench.suites.suite import Accuracy, AccuracyOptions
 
     if from_checkpoint is not None and predictions is not None:
         raise click.UsageError("Give --from-checkpoint or --predictions, not both.")
     if weights_key is not None and from_checkpoint is None:
         raise click.UsageError("--weights-key goes with --from-checkpoint.")
+    rates = read_rates(price, prices, kwh_price, carbon)
+    if rates != NO_RATES and form == "json":
+        raise ConfigError("--price, --prices, --kwh-price and --carbon: go with --format md")
     if plot is not None:
         check_target("--plot", plot)
     options = AccuracyOptions(
@@ -129,6 +142,10 @@ def accuracy(
     if plot is not None:
         plot_over_ratio(records, plot)
     click.echo(as_markdown(records) if form == "md" else as_json(records))
+    for line in cost_lines(measured_costs(records, rates)):
+        click.echo(f"- {line}")
+    if rates.prices is not None:
+        click.echo(f"- {rates.prices.age(date.today())}")
 
 
 def _drop_stale(found: dict[str, Record | None], inputs: Mapping[str, str]) -> None:

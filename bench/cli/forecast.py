@@ -1,13 +1,24 @@
 """``etad-bench forecast``: how long a step and the schedule would take on hardware that is not here."""
 
+from datetime import date
 from pathlib import Path
 from typing import get_args
 
 import click
 
 from bench.cells import make_cells, split
-from bench.cli.options import emit, knob_options, known_profiles, note, output_option, set_option, store_option
+from bench.cli.options import (
+    cost_options,
+    emit,
+    knob_options,
+    known_profiles,
+    note,
+    output_option,
+    set_option,
+    store_option,
+)
 from bench.machine.datasheets import load_profile
+from bench.machine.prices import read_rates
 from bench.report.terminal.tables import FORMATS, Format, Grid
 from etad.errors import ConfigError
 from etad.progress import progress
@@ -36,6 +47,7 @@ from etad.progress import progress
     type=click.IntRange(min=1),
     help="Training videos, for the hours of the schedule. Default: the data set's, or those of the published run.",
 )
+@cost_options
 @set_option
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
@@ -51,6 +63,10 @@ def forecast(
     check: bool,
     apart: bool,
     videos: int | None,
+    price: str | None,
+    prices: str | None,
+    kwh_price: float | None,
+    carbon: float | None,
     assignments: tuple[str, ...],
     form: Format,
     output: Path | None,
@@ -78,12 +94,19 @@ def forecast(
     given = {name.replace("_", "-"): text for name, text in knobs.items()}
     command = ["etad-bench", "forecast", *(["--inference"] if inference else [])]
     cells = make_cells(command, config, given, assignments, "infer" if inference else "train")
-    if hardware is None:
+    rates = read_rates(price, prices, kwh_price, carbon)
+    if rates.prices is not None:
+        note(rates.prices.age(date.today()))
+    if hardware is None and rates.prices is not None:
+        profiles = [load_profile(name) for name in rates.prices.gpus()]
+    elif hardware is None:
         profiles = [profile for profile in known_profiles() if known.lacking(profile) is None]
     else:
         profiles = [load_profile(name) for name in split("hardware", hardware)]
+    if price is not None and len(profiles) > 1:
+        raise ConfigError("--price: is of one GPU; name it by --hardware, or give a list by --prices")
     videos = videos or training_videos(cells[0].config)
-    found = forecast_cells(cells, profiles, known, videos)
+    found = forecast_cells(cells, profiles, known, videos, rates)
     records = list(progress(found, "forecast", total=len(cells) * len(profiles), unit="cell"))
     if store is not None:
         for record in records:

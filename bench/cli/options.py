@@ -42,6 +42,20 @@ weights_key_option: Decorator = click.option(
 )
 
 
+def cost_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that count a time in money, energy and CO2; see bench/machine/prices.py."""
+    for option in reversed(
+        (
+            click.option("--price", metavar="1.19/h", help="Price of an hour on the GPU, such as 1.19/h or 1.19EUR/h."),
+            click.option("--prices", metavar="FILE", help="Price list (YAML); the word example is the shipped one."),
+            click.option("--kwh-price", type=click.FloatRange(min=0, min_open=True), help="Price of a kilowatt hour."),
+            click.option("--carbon", type=click.FloatRange(min=0, min_open=True), help="Grams of CO2 a kilowatt hour."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 KNOB_HELP = {
     "ratio": "Snippets that the gradient reaches, 0..1.",
     "proposal-ratio": "Proposals that train the detector, 0..1.",

@@ -2,14 +2,26 @@
 
 import re
 import shlex
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cells import KNOBS, make_cells
-from bench.cli.options import KNOB_HELP, emit, known_profiles, note, output_option, set_option, store_option
+from bench.cells import KNOBS, Cell, make_cells
+from bench.cli.options import (
+    KNOB_HELP,
+    cost_options,
+    emit,
+    known_profiles,
+    note,
+    output_option,
+    set_option,
+    store_option,
+)
 from bench.machine.datasheets import load_profile
+from bench.machine.prices import NO_RATES, Rates, read_rates
 from bench.report.terminal.tables import FORMATS, Format
 from bench.units import GIB, MIB
 from etad.config import Config, Precision, load_config
@@ -18,6 +30,7 @@ from etad.progress import progress
 
 if TYPE_CHECKING:
     from bench.predict.fit import Target
+    from bench.records.record import Record
     from bench.suites.plan import Search
 
 RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -28,6 +41,11 @@ RECOMPUTE = {"off": (False,), "on": (True,), "both": (False, True)}
 @click.option("--hardware", metavar="NAME", help="GPU to plan for: a profile's name or file (etad-bench profiles).")
 @click.option("--memory", metavar="SIZE", help="Instead of a GPU: how much memory there is, such as 6GiB.")
 @click.option("--want", is_flag=True, help="The other way round: which GPUs does the setting fit?")
+@click.option("--cheapest", is_flag=True, help="Which GPU of the price list trains the setting for the least money?")
+@click.option(
+    "--videos", type=click.IntRange(min=1), help="With --cheapest: training videos. Default: as forecast finds them."
+)
+@cost_options
 @click.option("--strategy", metavar="A[,B...]", help=f"{KNOB_HELP['strategy']} Default: all that train.")
 @click.option("--precision", metavar="A[,B...]", help=f"{KNOB_HELP['precision']} Default: fp32 and bf16.")
 @click.option("--batch", metavar="A[,B...]", help=f"{KNOB_HELP['batch']} Default: 1,2,4,8.")
@@ -46,6 +64,12 @@ def plan(
     hardware: str | None,
     memory: str | None,
     want: bool,
+    cheapest: bool,
+    videos: int | None,
+    price: str | None,
+    prices: str | None,
+    kwh_price: float | None,
+    carbon: float | None,
     recompute: str | None,
     assignments: tuple[str, ...],
     form: Format,
@@ -63,7 +87,15 @@ def plan(
     from bench.report.terminal.plan import format_plan, format_wanted
     from bench.suites import plan as planning
 
-    if want:
+    rates = read_rates(price, prices, kwh_price, carbon)
+    if not cheapest and (rates != NO_RATES or videos is not None):
+        raise ConfigError("--price, --prices, --kwh-price, --carbon and --videos: go with --cheapest")
+    if cheapest:
+        if rates.prices is None or want or memory is not None or hardware is not None:
+            raise ConfigError("--cheapest: takes its GPUs from --prices FILE, without --want, --hardware and --memory")
+        sets = (*assignments, *_recompute(recompute))
+        records, text = _cheapest(make_cells(["etad-bench", "plan"], config, knobs, sets), rates, videos, form)
+    elif want:
         if memory is not None:
             raise ConfigError("--want: asks which GPUs fit, so --memory makes no sense with it")
         chosen = [load_profile(hardware)] if hardware else known_profiles(with_memory=True)
@@ -92,10 +124,32 @@ def plan(
     emit(text, output)
 
 
+def _cheapest(
+    cells: "Sequence[Cell]", rates: Rates, videos: int | None, form: Format
+) -> "tuple[Sequence[Record], str]":
+    """Return the cheapest GPUs that fit, as records and as text."""
+    from bench.predict.forecast import load_factors
+    from bench.report.terminal.forecast import format_cheapest
+    from bench.suites.cheapest import cheapest
+    from bench.suites.forecast import training_videos
+
+    assert rates.prices is not None
+    if len(cells) > 1:
+        raise ConfigError("--cheapest: takes one setting, not a comma list")
+    videos = videos or training_videos(cells[0].config)
+    if videos is None:
+        raise ConfigError("--cheapest: the number of training videos is not known; give --videos")
+    profiles = [load_profile(name) for name in rates.prices.gpus()]
+    found = cheapest(cells[0], profiles, load_factors(), videos, rates, shlex.split(cells[0].command))
+    if not found.offers:
+        raise DeviceError("none of the GPUs in the price list fits and has a forecast; a smaller batch or chunk may")
+    return found.offers, format_cheapest(found, rates.prices.age(date.today()), form)
+
+
 def _recompute(choice: str | None) -> list[str]:
     """Return the override for one wanted setting."""
     if choice == "both":
-        raise ConfigError("--want: takes one setting, so --recompute is on or off")
+        raise ConfigError("--want and --cheapest: take one setting, so --recompute is on or off")
     return [] if choice is None else [f"model.encoder.checkpointing={str(choice == 'on').lower()}"]
 
 

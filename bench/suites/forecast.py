@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from bench.cells import Cell
 from bench.machine.datasheets import HardwareProfile
 from bench.machine.environment import collect_environment, slug
+from bench.machine.prices import NO_RATES, Rates
 from bench.machine.processes import run_isolated
 from bench.measure.roofs import device_precision
 from bench.measure.workload import amounts_of
@@ -18,6 +19,7 @@ from bench.predict.step_costs import COUNTING_TIMEOUT_S, Counts, count_cell
 from bench.published.figures import find_reproducible
 from bench.records.draft import Asked, Draft, draft
 from bench.records.record import Finding, Metric, Metrics, Record
+from bench.suites.costs import cost_metrics
 from bench.suites.throughput import SUITE
 from bench.units import format_seconds
 from etad.config import Config
@@ -36,7 +38,11 @@ def training_videos(config: Config) -> int | None:
 
 
 def forecast_cells(
-    cells: Sequence[Cell], profiles: Sequence[HardwareProfile], factors: Factors, videos: int | None
+    cells: Sequence[Cell],
+    profiles: Sequence[HardwareProfile],
+    factors: Factors,
+    videos: int | None,
+    rates: Rates = NO_RATES,
 ) -> Iterator[Record]:
     """Yield the record of every cell on every GPU.
 
@@ -45,6 +51,7 @@ def forecast_cells(
         profiles: the GPUs.
         factors: from measured GPUs.
         videos: training videos of the data set, for the time of the whole schedule; None: not known.
+        rates: prices, for what the schedule costs.
     """
     environment = collect_environment()
     for cell in cells:
@@ -59,7 +66,7 @@ def forecast_cells(
             asked = Asked(SUITE, "predicted", measurement, slug(profile.device_names[0]))
             of_gpu = replace(cell, command=f"{cell.command} --hardware {profile.name}")
             begun = draft(of_gpu, counted, asked, environment)
-            yield _record(cell, counts, profile, factors, videos, begun)
+            yield _record(cell, counts, profile, factors, videos, rates, begun)
 
 
 def roof_to_forecast(profile: HardwareProfile, precision: str) -> Roof:
@@ -82,6 +89,7 @@ def _record(
     profile: HardwareProfile,
     factors: Factors,
     videos: int | None,
+    rates: Rates,
     begun: Draft,
 ) -> Record:
     config = cell.config
@@ -113,11 +121,15 @@ def _record(
         steps = math.ceil(videos / videos_a_step) * config.train.epochs
         told = f"{steps} steps: {videos} videos, {config.train.epochs} epochs; data loading not in"
         metrics["schedule_s"] = _time(step.times(steps), told)
+    metrics |= cost_metrics(metrics["schedule_s"], profile, rates, "forecast")
     phases: dict[str, Metrics] = {name: {"time_s": _time(time, method)} for name, time in times.items()}
     findings = {
         "factors": Finding(verdict=_told(cell, factors), why=factors.source),
         "never_measured": Finding(verdict="; ".join(never_measured(config, cell.task, factors))),
     }
+    rent = rates.rent(profile.name)
+    if rent is not None:
+        findings["rent"] = Finding(verdict=rent[1], why=f"{rent[0]:g} {rates.currency}".strip() + " an hour")
     unseen = gpu_never_measured(profile, config, cell.task, factors)
     if unseen is not None:
         findings["gpu_never_measured"] = Finding(verdict=unseen)

@@ -95,7 +95,7 @@ def test_nothing_computes_faster_than_the_peak(tmp_path: Path) -> None:
     tree = found.model_dump(mode="json")
     tree["regimes"]["inference"]["compute"] = 0.668
     (tmp_path / "f.yaml").write_text(json.dumps(tree))
-    with pytest.raises(ConfigError, match="compute: must be greater than or equal to 1"):
+    with pytest.raises(ConfigError, match="compute: must be a number of 1 or more"):
         load_factors(tmp_path / "f.yaml")
     roof = Roof(1e14, 1e12, LAUNCH_S, "made up")
     cost = Cost(flops=10**14)
@@ -326,3 +326,40 @@ def test_mistakes_are_one_line(tmp_path: Path, table: Path) -> None:
         assert result.exit_code == exit_code, arguments
         assert words in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_costs_are_forecast_with_the_time(tmp_path: Path) -> None:
+    arguments = ["-c", "anet_features", "--set", "data.root=/nowhere", "--kwh-price", "0.3", "--carbon", "380"]
+    result = run(*arguments, "--hardware", "rtx_3090_24g", "--price", "0.16usd/h", "--format", "json")
+    [record] = [Record.model_validate(tree) for tree in json.loads(result.stdout)]
+    rent, schedule = record.metrics["schedule_rent_money"], record.metrics["schedule_s"]
+    assert rent.value == pytest.approx(0.16 * (schedule.value or 0) / 3600)
+    assert rent.low is not None
+    assert rent.unit == "USD"
+    assert str(rent.method).startswith("forecast time at 0.16 USD an hour")
+    assert {"schedule_energy_j", "schedule_power_money", "schedule_carbon_g"} <= set(record.metrics)
+
+
+def test_the_cheapest_gpus_that_fit(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    offers = [("l4_24g", 0.5), ("rtx_4090_24g", 0.4), ("mi300x_192g", 0.1), ("h100_sxm_80g", 9.0)]
+    rows = "".join(f"- {{provider: P, gpu: {gpu}, price_per_hour: {price}}}\n" for gpu, price in offers)
+    prices.write_text(f"date: 2026-09-20\ncurrency: USD\nsource: made up\nprices:\n{rows}")
+    plan = ["plan", "--cheapest", "--prices", str(prices), "-c", "anet_features", "--set", "data.root=/nowhere"]
+    result = CliRunner().invoke(main, plan)
+    assert result.exit_code == 0, result.stderr
+    listed = [line.split()[0] for line in result.stdout.splitlines()[1:4]]
+    assert set(listed) == {"rtx_4090_24g", "l4_24g", "h100_sxm_80g"}
+    assert "no factors for GPUs of AMD" in result.stdout
+    assert "prices of 2026-09-20" in result.stdout
+    assert "forecast" in result.stdout
+    for arguments, words in (
+        (["plan", "--cheapest"], "--cheapest: takes its GPUs from --prices FILE"),
+        (["plan", "--want", "--prices", str(prices)], "go with --cheapest"),
+        ([*plan, "--batch", "1,2"], "takes one setting"),
+        (["forecast", "--price", "1/h", "--hardware", "t4_16g,l4_24g"], "--price: is of one GPU"),
+    ):
+        refused = CliRunner().invoke(main, arguments)
+        assert refused.exit_code == 2
+        assert words in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
