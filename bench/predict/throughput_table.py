@@ -78,7 +78,7 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in COLUMNS:
             hint = nearest(name or "", COLUMNS, f"the columns are {', '.join(COLUMNS)}")
-            raise DataError(f"{path}: unknown column {name!r}; {hint}")
+            raise DataError(f"{path}: unknown column {_cut(name)}; {hint}")
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise DataError(f"{path}: lacks the columns {', '.join(missing)}")
@@ -107,14 +107,14 @@ def _number(place: str, name: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise DataError(f"{place}: {name} must be a number above 0, not {text!r}")
+        raise DataError(f"{place}: {name} must be a number above 0, not {_cut(text)}")
     return value
 
 
 def _regime(place: str, what: str, run: str) -> Regime:
     words = run.split()
     if what not in ("infer", "train"):
-        raise DataError(f"{place}: what must be infer or train, not {what!r}")
+        raise DataError(f"{place}: what must be infer or train, not {_cut(what)}")
     task: Literal["inference", "training"] = "inference" if what == "infer" else "training"
     if "dynamo" in words:
         if task == "training":
@@ -123,3 +123,8 @@ def _regime(place: str, what: str, run: str) -> Regime:
     if "nhwc" in words:
         return "inference_channels_last" if task == "inference" else "training_channels_last"
     return task
+
+
+def _cut(text: str, most: int = 60) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= most else f"{shown[:most]}..."

@@ -16,6 +16,9 @@ import torch
 
 from bench.compare.thresholds import load_gates
 from bench.machine.datasheets import load_profile, read_profile
+from bench.machine.prices import read_prices
+from bench.predict.forecast import load_factors
+from bench.predict.throughput_table import COLUMNS, read_table
 from bench.published.figures import load_published
 from bench.records.audit import check_files
 from bench.records.files import read_record
@@ -43,6 +46,19 @@ from tests.etad.small_runs import SMALL_DETECTOR
 CLASSES = ("jump", "run")
 CHANNELS = 6
 FRAMES = FramesConfig(clip_frames=4, resize_height=8, resize_width=12, crop=8)
+
+
+PRICES = """date: 2026-09-20
+currency: USD
+source: somewhere
+prices:
+- {provider: A, gpu: t4_16g, price_per_hour: 0.15}
+- {provider: B, gpu: l4_24g, price_per_hour: 0.4, date: 2026-09-01}
+"""
+THROUGHPUTS = f"""{",".join(COLUMNS)}
+infer,3090 pt2.4,3090,resnet18,conv,288,1024,5648.23,6.1408e+12,6.37137e+10,91
+train,3090 nhwc,3090,vgg16,conv,224,256,550.5,1.92971e+13,1.10851e+11,104
+"""
 
 
 @dataclass(frozen=True)
@@ -226,6 +242,9 @@ READERS: tuple[Reader, ...] = (
     Reader("sweep.yaml", _text(SWEEP), load_sweep),
     Reader(f"{PROFILE}.yaml", _shipped("profiles", f"{PROFILE}.yaml"), read_profile),
     Reader("profile.yaml", _shipped("profiles", f"{PROFILE}.yaml"), lambda path: load_profile(str(path))),
+    Reader("factors.yaml", _shipped("profiles", "forecast/factors.yaml"), load_factors),
+    Reader("prices.yaml", _text(PRICES), lambda path: read_prices(str(path))),
+    Reader("table.csv", _text(THROUGHPUTS), read_table),
     Reader("gates.yaml", _text("gates: {step_s: {better: lower, minimum_effect: 0.05}}\n"), load_gates),
     Reader(
         "published.yaml",

@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from bench.cli import main
 from bench.machine.datasheets import load_profile
+from bench.machine.processes import Outcome
 from bench.predict.factor_fit import KEPT_APART, errors_apart, fit_factors
 from bench.predict.forecast import ALL, Factors, dump_factors, forecast, load_factors, regime_of
 from bench.predict.roofline import LAUNCH_S, SUSTAINED_SHARE, Roof, sustained_share
@@ -269,8 +271,26 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["forecast", *arguments])
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count in this process: starting another takes longer than that."""
+
+    def run_here(count: Any, *arguments: Any, timeout_s: float) -> Outcome[Any]:
+        return Outcome("ok", count(*arguments), "", datetime.now(UTC), 0.0)
+
+    monkeypatch.setattr("bench.suites.forecast.run_isolated", run_here)
+
+
+def price_list(folder: Path, prices: Mapping[str, float]) -> str:
+    rows = "".join(f"- {{provider: P, gpu: {gpu}, price_per_hour: {price}}}\n" for gpu, price in prices.items())
+    (folder / "prices.yaml").write_text(f"date: 2026-09-20\ncurrency: USD\nsource: made up\nprices:\n{rows}")
+    return str(folder / "prices.yaml")
+
+
+@pytest.mark.usefixtures("here")
 def test_a_forecast_has_intervals_and_says_what_was_never_measured(tmp_path: Path) -> None:
-    arguments = ["-c", "anet_features", "--batch", "1", "--hardware", "rtx_3060_laptop_6g,rtx_3090_24g,mi300x_192g"]
+    prices = price_list(tmp_path, {"rtx_3060_laptop_6g": 0.1, "rtx_3090_24g": 0.16, "mi300x_192g": 1.0})
+    arguments = ["-c", "anet_features", "--batch", "1", "--prices", prices, "--kwh-price", "0.3", "--carbon", "380"]
     arguments += ["--store", str(tmp_path / "predicted"), "--set", "data.root=/nowhere"]
     result = run(*arguments, "--format", "json")
     assert result.exit_code == 0, result.stderr
@@ -288,6 +308,13 @@ def test_a_forecast_has_intervals_and_says_what_was_never_measured(tmp_path: Pat
     assert "gpu_never_measured" not in records[1].findings
     step, schedule = (records[0].metrics[name] for name in ("step_s", "schedule_s"))
     assert schedule.value == pytest.approx((step.value or 0) * 9971 * load_config("anet_features").train.epochs)
+    # What it costs is forecast with the time.
+    rent, schedule = records[1].metrics["schedule_rent_money"], records[1].metrics["schedule_s"]
+    assert rent.value == pytest.approx(0.16 * (schedule.value or 0) / 3600)
+    assert rent.low is not None
+    assert rent.unit == "USD"
+    assert str(rent.method).startswith("forecast time at 0.16 USD an hour")
+    assert {"schedule_energy_j", "schedule_power_money", "schedule_carbon_g"} <= set(records[1].metrics)
     assert refused.status == "skipped"
     assert refused.failure is not None
     assert "no factors for GPUs of AMD, of which none was measured" in refused.failure.message
@@ -328,24 +355,10 @@ def test_mistakes_are_one_line(tmp_path: Path, table: Path) -> None:
         assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_costs_are_forecast_with_the_time(tmp_path: Path) -> None:
-    arguments = ["-c", "anet_features", "--set", "data.root=/nowhere", "--kwh-price", "0.3", "--carbon", "380"]
-    result = run(*arguments, "--hardware", "rtx_3090_24g", "--price", "0.16usd/h", "--format", "json")
-    [record] = [Record.model_validate(tree) for tree in json.loads(result.stdout)]
-    rent, schedule = record.metrics["schedule_rent_money"], record.metrics["schedule_s"]
-    assert rent.value == pytest.approx(0.16 * (schedule.value or 0) / 3600)
-    assert rent.low is not None
-    assert rent.unit == "USD"
-    assert str(rent.method).startswith("forecast time at 0.16 USD an hour")
-    assert {"schedule_energy_j", "schedule_power_money", "schedule_carbon_g"} <= set(record.metrics)
-
-
+@pytest.mark.usefixtures("here")
 def test_the_cheapest_gpus_that_fit(tmp_path: Path) -> None:
-    prices = tmp_path / "prices.yaml"
-    offers = [("l4_24g", 0.5), ("rtx_4090_24g", 0.4), ("mi300x_192g", 0.1), ("h100_sxm_80g", 9.0)]
-    rows = "".join(f"- {{provider: P, gpu: {gpu}, price_per_hour: {price}}}\n" for gpu, price in offers)
-    prices.write_text(f"date: 2026-09-20\ncurrency: USD\nsource: made up\nprices:\n{rows}")
-    plan = ["plan", "--cheapest", "--prices", str(prices), "-c", "anet_features", "--set", "data.root=/nowhere"]
+    prices = price_list(tmp_path, {"l4_24g": 0.5, "rtx_4090_24g": 0.4, "mi300x_192g": 0.1, "h100_sxm_80g": 9.0})
+    plan = ["plan", "--cheapest", "--prices", prices, "-c", "quickstart", "--videos", "60"]
     result = CliRunner().invoke(main, plan)
     assert result.exit_code == 0, result.stderr
     listed = [line.split()[0] for line in result.stdout.splitlines()[1:4]]
@@ -355,7 +368,7 @@ def test_the_cheapest_gpus_that_fit(tmp_path: Path) -> None:
     assert "forecast" in result.stdout
     for arguments, words in (
         (["plan", "--cheapest"], "--cheapest: takes its GPUs from --prices FILE"),
-        (["plan", "--want", "--prices", str(prices)], "go with --cheapest"),
+        (["plan", "--want", "--prices", prices], "go with --cheapest"),
         ([*plan, "--batch", "1,2"], "takes one setting"),
         (["forecast", "--price", "1/h", "--hardware", "t4_16g,l4_24g"], "--price: is of one GPU"),
     ):
