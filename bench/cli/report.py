@@ -6,7 +6,8 @@ from typing import Literal
 
 import click
 
-from bench.cli.options import known_profiles, note, output_option
+from bench.cli.options import cost_options, known_profiles, note, output_option
+from bench.machine.prices import read_rates
 from etad import __version__
 from etad.errors import ConfigError
 from etad.files import write_text
@@ -16,7 +17,16 @@ from etad.files import write_text
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
 @click.option("--format", "form", type=click.Choice(["html", "md"]), help="Default: md for a FILE.md, otherwise html.")
-def report(results: tuple[Path, ...], output: Path | None, form: Literal["html", "md"] | None) -> None:
+@cost_options
+def report(
+    results: tuple[Path, ...],
+    output: Path | None,
+    form: Literal["html", "md"] | None,
+    price: str | None,
+    prices: str | None,
+    kwh_price: float | None,
+    carbon: float | None,
+) -> None:
     """Write a report of RESULTS: folders of records, or record files.
 
     The HTML is one file without a need for the network. A browser prints it as PDF.
@@ -30,11 +40,12 @@ def report(results: tuple[Path, ...], output: Path | None, form: Literal["html",
 
     if form is None and output is not None and output.suffix not in (".html", ".htm", ".md"):
         raise ConfigError(f"--output {output}: write it as .html or .md, or say --format; a browser prints it as PDF")
+    rates = read_rates(price, prices, kwh_price, carbon)
     collected = collect(results)
     for problem in collected.problems:
         note(problem)
     made = f"made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by etad-bench {__version__}"
-    document = build_report(collected, results, load_published(), known_profiles(with_memory=True), made)
+    document = build_report(collected, results, load_published(), known_profiles(with_memory=True), made, rates)
     markdown = form == "md" or (form is None and output is not None and output.suffix == ".md")
     text = to_markdown(document) if markdown else to_html(document)
     if output is None:

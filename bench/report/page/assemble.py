@@ -4,9 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.machine.datasheets import HardwareProfile
+from bench.machine.datasheets import HardwareProfile, list_profiles
+from bench.machine.prices import NO_RATES, Rates
 from bench.published.figures import Figure
 from bench.report.page.collect import Collected, Entry
+from bench.report.page.costs import costs_section
 from bench.report.page.curves import curve_sections
 from bench.report.page.document import Report
 from bench.report.page.fitting import Need, fitting_section, needs_of, verdict
@@ -29,6 +31,7 @@ def build_report(
     figures: Sequence[Figure],
     profiles: Sequence[HardwareProfile],
     made: str,
+    rates: Rates = NO_RATES,
 ) -> Report:
     """Return the report.
 
@@ -38,6 +41,7 @@ def build_report(
         figures: published ones, to stand beside them.
         profiles: GPUs to compare the predicted memory with.
         made: when and by what it is made, in words.
+        rates: prices; with any, there is a section on costs.
     """
     entries = collected.entries
     sections = [
@@ -48,6 +52,7 @@ def build_report(
         holders_section(entries),
         speed_section(entries),
         roofline_section(entries),
+        *([costs_section(entries, list_profiles(), rates)] if rates != NO_RATES else []),
         stability_section(entries),
         failures_section(entries),
         every_number(entries),

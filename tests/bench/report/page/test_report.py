@@ -18,12 +18,14 @@ from click.testing import CliRunner, Result
 
 from bench.cli import main
 from bench.machine.datasheets import list_profiles
+from bench.machine.prices import Rates
 from bench.published.figures import Figure, load_published
 from bench.records.record import Failure, Finding, Metric, Record
 from bench.records.store import ResultStore
 from bench.report.page import html as html_module
 from bench.report.page.assemble import build_report
 from bench.report.page.collect import Collected, Entry, collect, spread_out, telling_names
+from bench.report.page.costs import costs_section
 from bench.report.page.curves import curve_sections
 from bench.report.page.document import Chart, Charts, Report, Section, Table
 from bench.report.page.fitting import Need, fitting_section, needs_of, verdict
@@ -147,6 +149,21 @@ def results(tmp_path: Path) -> Path:
     for record in RECORDS:
         ResultStore(folder).write(record)
     return folder
+
+
+def test_costs_are_a_section_where_prices_are_given() -> None:
+    schedule = Metric(value=7200.0, low=3600.0, high=10800.0, unit="s")
+    facts = {"kind": "predicted", "measurement": {"task": "train", "hardware": "rtx_4090_24g"}}
+    forecast = make("throughput", {"step_s": Metric(value=1.0, unit="s"), "schedule_s": schedule}, **facts)
+    rates = Rates(price_per_hour=0.5, currency="EUR", carbon_g_per_kwh=400.0)
+    entries = [Entry(Path("a.json"), forecast)]
+    section = costs_section(entries, list_profiles(), rates)
+    [table] = [block for block in section.blocks if isinstance(block, Table)]
+    row = dict(zip((column.key for column in table.columns), table.rows[0], strict=True))
+    assert (row["kind"], row["training_h"]) == ("predicted", 2.0)
+    assert (row["rent_money"], row["rent_money_low"], row["rent_money_high"]) == (1.0, 0.5, 1.5)
+    assert row["carbon_kg"] == pytest.approx(0.45 * 2 * 0.4)
+    assert costs_section([], list_profiles(), rates).instead
 
 
 def test_damaged_files_are_told_and_left_out(results: Path) -> None:
