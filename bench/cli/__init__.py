@@ -21,6 +21,7 @@ LONGEST = 4000
 
 COMMANDS = {
     "accuracy": "Train, infer and score, and compare with the published figure.",
+    "annotations": "Import annotations of labelling tools and data sets, check, count and export them.",
     "baseline": "Keep or check the quantities that are the same on every run.",
     "check": "Check a folder of records: schema, physical sense, provenance.",
     "compare": "Compare two sets of records, and fail if something got worse.",

@@ -1,0 +1,49 @@
+"""Ego4D moment queries (``moments_train.json``): clips of videos, labelled by several annotators.
+
+The clips are the videos of the benchmark; times count from the clip's beginning. ``primary`` marks the labels that the
+benchmark uses (110 classes).
+
+Read in EGO4D/episodic-memory, ``MQ/Convert_Ego4D_To_MQ.py``-like converters of ActionFormer's Ego4D entry
+(JonnyS1226/Ego4d_mq_3rd_solution): ``videos[].clips[].annotations[].labels[]``.
+"""
+
+from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.reading import Reading
+from etad.data.annotation_formats.source import Source
+from etad.errors import DataError
+
+
+def recognises(source: Source) -> bool:
+    tree = source.json
+    videos = tree.get("videos") if isinstance(tree, dict) else None
+    return isinstance(videos, list) and any(isinstance(video, dict) and "clips" in video for video in videos[:50])
+
+
+def read(source: Source, reading: Reading) -> None:
+    if not recognises(source):
+        raise DataError(f"{source.path}: no videos with clips; expected Ego4D's moments_*.json")
+    for number, video in enumerate(source.json["videos"], 1):
+        place = f"{source.path}, video {video.get('video_uid', number)}"
+        subset = video.get("split")
+        for clip in video.get("clips") or []:
+            name = clip.get("clip_uid")
+            if not name:
+                reading.faults.add("clips have no clip_uid: left out", place)
+                continue
+            begin, end = seconds(clip.get("video_start_sec")), seconds(clip.get("video_end_sec"))
+            where = f"{place}, clip {name}"
+            length_s = end - begin if begin is not None and end is not None else None
+            video_id = reading.video(str(name), where, length_s, subset=subset, is_id=True)
+            for annotation in clip.get("annotations") or []:
+                for label in annotation.get("labels") or []:
+                    if reading.options.primary_only and not label.get("primary"):
+                        reading.faults.add("labels are not primary: left out (--primary-only)", where)
+                        continue
+                    reading.add(
+                        video_id,
+                        seconds(label.get("start_time")),
+                        seconds(label.get("end_time")),
+                        label.get("label"),
+                        where,
+                        tier=str(annotation.get("annotator_uid", "")),
+                    )

@@ -1,0 +1,38 @@
+"""Vidat (JSON): actions in seconds, their classes by number.
+
+Read in anucvml/vidat (commit 61b6ecb): ``annotation.actionAnnotationList``, ``annotation.video`` and
+``config.actionLabelData`` of ``public/annotation/example.json``, and ``src/store/annotation.js``.
+"""
+
+from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.reading import Reading
+from etad.data.annotation_formats.source import Source
+from etad.errors import DataError
+
+
+def recognises(source: Source) -> bool:
+    tree = source.json
+    return isinstance(tree, dict) and "actionAnnotationList" in (_annotation(tree) or {})
+
+
+def _annotation(tree: dict[str, object]) -> dict[str, object] | None:
+    found = tree.get("annotation")
+    return found if isinstance(found, dict) else None
+
+
+def read(source: Source, reading: Reading) -> None:
+    if not recognises(source):
+        raise DataError(f"{source.path}: no actionAnnotationList of Vidat in it")
+    annotation, config = source.json["annotation"], source.json.get("config") or {}
+    video = annotation.get("video") or {}
+    name = video.get("src") or source.stem
+    place = str(source.path)
+    video_id = reading.video(str(name), place, seconds(video.get("duration")), seconds(video.get("fps")))
+    names = {entry.get("id"): entry.get("name") for entry in config.get("actionLabelData") or []}
+    for number, action in enumerate(annotation["actionAnnotationList"] or [], 1):
+        where = f"{place}, action {number}"
+        if not isinstance(action, dict):
+            reading.faults.add("actions are no JSON objects: left out", where)
+            continue
+        label = names.get(action.get("action"), action.get("action"))
+        reading.add(video_id, seconds(action.get("start")), seconds(action.get("end")), label, where)
