@@ -11,7 +11,7 @@ from typing import Any
 from etad.data.annotation_formats import activitynet
 from etad.data.annotation_formats.interval import Interval, VideoFacts
 from etad.data.annotation_formats.reading import Reading, ReadOptions
-from etad.data.annotation_formats.registry import FORMATS, Format, formats_of
+from etad.data.annotation_formats.registry import FORMATS, Format, formats_of, read_as
 from etad.data.annotation_formats.source import Source
 from etad.data.annotation_overlaps import overlapping
 from etad.data.annotation_split import TRAINING, split_videos
@@ -123,7 +123,7 @@ def import_annotations(files: Sequence[tuple[Path, str | None]], options: Import
     reading = Reading(read)
     for source, subset in sources:
         before = set(reading.videos)
-        found.read(source, reading)
+        read_as(found, source, reading)
         if subset is not None:
             _name_subset(reading, source, subset, before)
     if unit == "ms" and found.name != "intervals":

@@ -1,1 +1,1 @@
-"""Annotation files of other tools and data sets, read and written; a module a format. Imports config and the ground."""
+"""Annotation files of other tools and data sets, read and written; a module a format. Imports errors."""

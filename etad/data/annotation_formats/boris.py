@@ -12,11 +12,11 @@ Columns of older versions: its ``tests/files`` and exports of other projects.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from etad.data.annotation_formats.boris_states import Observation, States, state_label
 from etad.data.annotation_formats.interval import media_id, seconds
+from etad.data.annotation_formats.json_values import listing, mapping
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Row, Source
 from etad.errors import DataError
@@ -58,13 +58,13 @@ def read(source: Source, reading: Reading) -> None:
 
 
 def _read_project(source: Source, reading: Reading) -> None:
-    tree = source.json
+    tree = mapping(source.json)
     kinds = {
         str(entry.get("code")): str(entry.get("type", ""))
-        for entry in _mapping(tree.get("behaviors_conf")).values()
+        for entry in mapping(tree.get("behaviors_conf")).values()
         if isinstance(entry, dict)
     }
-    observations = _mapping(tree.get("observations"))
+    observations = mapping(tree.get("observations"))
     if not observations:
         reading.faults.add("projects hold no observation", str(source.path), "code one in BORIS")
     for name, entry in observations.items():
@@ -72,11 +72,11 @@ def _read_project(source: Source, reading: Reading) -> None:
         if not isinstance(entry, dict):
             reading.faults.add("observations are no JSON object: left out", place)
             continue
-        files = _mapping(entry.get("file"))
+        files = mapping(entry.get("file"))
         # Players 2 to 8 show the same time from other sides.
-        media = [str(file) for file in files.get("1") or []]
-        info = _mapping(entry.get("media_info"))
-        lengths, rates = _mapping(info.get("length")), _mapping(info.get("fps"))
+        media = [str(file) for file in listing(files.get("1"))]
+        info = mapping(entry.get("media_info"))
+        lengths, rates = mapping(info.get("length")), mapping(info.get("fps"))
         observation = Observation(
             reading,
             place,
@@ -87,7 +87,7 @@ def _read_project(source: Source, reading: Reading) -> None:
             seconds(entry.get("time offset")) or 0.0,
         )
         states = States(reading, observation)
-        events = [event for event in entry.get("events") or [] if isinstance(event, list) and len(event) >= 3]
+        events = [event for event in listing(entry.get("events")) if isinstance(event, list) and len(event) >= 3]
         for number, event in sorted(enumerate(events, 1), key=lambda item: seconds(item[1][0]) or 0.0):
             subject, code = str(event[1]), str(event[2])
             modifier = str(event[3]) if len(event) > 3 else ""
@@ -168,7 +168,3 @@ def _playlist(text: str) -> list[str]:
 def _modifiers(row: Row) -> str:
     named = [text.strip() for name, text in row.cells.items() if name.startswith("modifier")]
     return "|".join(text for text in named if text)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -8,6 +8,7 @@ Read in EGO4D/episodic-memory, ``MQ/Convert_Ego4D_To_MQ.py``-like converters of 
 """
 
 from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.json_values import listing, mapping, text
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
 from etad.errors import DataError
@@ -23,19 +24,20 @@ def read(source: Source, reading: Reading) -> None:
     if not recognises(source):
         raise DataError(f"{source.path}: no videos with clips; expected Ego4D's moments_*.json")
     for number, video in enumerate(source.json["videos"], 1):
-        place = f"{source.path}, video {video.get('video_uid', number)}"
-        subset = video.get("split")
-        for clip in video.get("clips") or []:
-            name = clip.get("clip_uid")
+        entry = mapping(video)
+        place = f"{source.path}, video {text(entry.get('video_uid')) or number}"
+        subset = text(entry.get("split")) or None
+        for clip in map(mapping, listing(entry.get("clips"))):
+            name = text(clip.get("clip_uid"))
             if not name:
                 reading.faults.add("clips have no clip_uid: left out", place)
                 continue
             begin, end = seconds(clip.get("video_start_sec")), seconds(clip.get("video_end_sec"))
             where = f"{place}, clip {name}"
             length_s = end - begin if begin is not None and end is not None else None
-            video_id = reading.video(str(name), where, length_s, subset=subset, is_id=True)
-            for annotation in clip.get("annotations") or []:
-                for label in annotation.get("labels") or []:
+            video_id = reading.video(name, where, length_s, subset=subset, is_id=True)
+            for annotation in map(mapping, listing(clip.get("annotations"))):
+                for label in map(mapping, listing(annotation.get("labels"))):
                     if reading.options.primary_only and not label.get("primary"):
                         reading.faults.add("labels are not primary: left out (--primary-only)", where)
                         continue
@@ -45,5 +47,5 @@ def read(source: Source, reading: Reading) -> None:
                         seconds(label.get("end_time")),
                         label.get("label"),
                         where,
-                        tier=str(annotation.get("annotator_uid", "")),
+                        tier=text(annotation.get("annotator_uid")),
                     )

@@ -13,9 +13,9 @@ sgoldenlab/simba ``solomon_importer.py`` and Skovorp/feral (commit dc363d1). The
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.json_values import mapping
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.runs import read_runs
 from etad.data.annotation_formats.source import Source
@@ -142,10 +142,10 @@ def _read_feral(source: Source, reading: Reading) -> None:
     labels = tree.get("labels") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or not isinstance(labels, dict):
         raise DataError(f"{source.path}: no labels of frames in it; FERAL's JSON has labels and class_names")
-    names = {str(key): str(value) for key, value in _mapping(tree.get("class_names")).items()}
+    names = {str(key): str(value) for key, value in mapping(tree.get("class_names")).items()}
     subsets = {
         str(video): str(subset)
-        for subset, videos in _mapping(tree.get("splits")).items()
+        for subset, videos in mapping(tree.get("splits")).items()
         for video in (videos if isinstance(videos, list) else [])
     }
     for video, frames in labels.items():
@@ -161,7 +161,3 @@ def _named(frame: object, names: Mapping[str, str]) -> tuple[str, ...]:
     if isinstance(frame, list):
         return tuple(names.get(str(number), str(number)) for number, value in enumerate(frame) if value)
     return () if frame is None else (names.get(str(frame), str(frame)),)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etad.data.annotation_formats.interval import media_id, seconds
+from etad.data.annotation_formats.json_values import listing, mapping
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
 from etad.data.video_files import SUFFIXES
@@ -56,7 +57,7 @@ def read(source: Source, reading: Reading) -> None:
         if not _is_task(task):
             reading.faults.add("entries are no tasks: left out", place)
             continue
-        data = task.get("data", task)
+        data = mapping(task.get("data", task))
         video_id = reading.video(_media(data, place), place, fps=_rate(data), duration_s=seconds(data.get("duration")))
         listed = task.get("annotations", task.get("completions")) if "data" in task else None
         if listed is None:
@@ -64,13 +65,13 @@ def read(source: Source, reading: Reading) -> None:
             continue
         if task.get("predictions"):
             reading.faults.add("tasks hold predictions, which are no annotations: left out", place)
-        for annotation in listed:
+        for annotation in listing(listed):
             if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
                 reading.faults.add("annotations were skipped by their annotator: left out", place)
                 continue
             by = annotation.get("completed_by", "")
             annotator = str(by.get("email", by.get("id", ""))) if isinstance(by, dict) else str(by)
-            _regions(annotation.get("result") or [], video_id, annotator, place, reading)
+            _regions(listing(annotation.get("result")), video_id, annotator, place, reading)
 
 
 def _media(data: Mapping[str, Any], place: str) -> str:
@@ -102,20 +103,16 @@ def _regions(regions: list[Any], video_id: str, annotator: str, place: str, read
                 where,
                 f"--first-frame {1 - first} if they count from {1 - first}",
             )
-            for part in value.get("ranges") or []:
-                start, end = seconds(_mapping(part).get("start")), seconds(_mapping(part).get("end"))
-                for label in value.get("timelinelabels") or [""]:
+            for part in listing(value.get("ranges")):
+                start, end = seconds(mapping(part).get("start")), seconds(mapping(part).get("end"))
+                for label in listing(value.get("timelinelabels")) or [""]:
                     start_s = None if start is None else (start - first) / fps
                     end_s = None if end is None else (end + 1 - first) / fps
                     reading.add(video_id, start_s, end_s, label, where, tier=annotator)
         elif kind in _IN_SECONDS and "start" in value and "end" in value:
             length_s = seconds(region.get("original_length"))
             reading.video(video_id, where, duration_s=length_s, is_id=True)
-            for label in value.get(kind) or [""]:
+            for label in listing(value.get(kind)) or [""]:
                 reading.add(video_id, seconds(value["start"]), seconds(value["end"]), label, where, tier=annotator)
         else:
             reading.faults.add(f"regions of type {kind} are no stretch of time: left out", where)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

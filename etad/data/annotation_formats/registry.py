@@ -69,6 +69,23 @@ FORMATS: Mapping[str, Format] = {
 """Every format that can be read, by name, in the order in which a file is tried."""
 
 
+_ROW_BY_ROW = ("intervals", "thumos", "multithumos", "frames")
+"""Formats whose files are read although some rows are not in their form; the rows are counted."""
+
+
+def read_as(found: Format, source: Source, reading: Reading) -> None:
+    """Read a file in a format that was found, or named.
+
+    Raises:
+        DataError: it is in another format, or cannot be read.
+    """
+    if found.name not in _ROW_BY_ROW and not found.recognises(source):
+        other = next((one.name for one in FORMATS.values() if one.recognises(source)), None)
+        hint = f"it looks like {other}: give --from {other}" if other else "export it from the tool once more"
+        raise DataError(f"{source.path}: is no file of {found.name} ({found.title}); {hint}")
+    found.read(source, reading)
+
+
 def format_of(source: Source) -> Format:
     """Return the format that a file is in.
 

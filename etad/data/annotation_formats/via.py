@@ -12,9 +12,9 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.json_values import listing, mapping
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
 from etad.errors import DataError, nearest
@@ -35,8 +35,8 @@ def read(source: Source, reading: Reading) -> None:
 
 
 def _read_project(source: Source, reading: Reading) -> None:
-    tree = source.json
-    attributes, files, views = (_mapping(tree.get(key)) for key in ("attribute", "file", "view"))
+    tree = mapping(source.json)
+    attributes, files, views = (mapping(tree.get(key)) for key in ("attribute", "file", "view"))
     ids = {}
     for number, entry in files.items():
         if isinstance(entry, dict):
@@ -44,22 +44,22 @@ def _read_project(source: Source, reading: Reading) -> None:
                 str(entry.get("fname") or entry.get("src")), f"{source.path}, file {number}"
             )
     found = []
-    for key, entry in _mapping(tree.get("metadata")).items():
+    for key, entry in mapping(tree.get("metadata")).items():
         place = f"{source.path}, metadata {key}"
         times = entry.get("z") if isinstance(entry, dict) else None
         if not isinstance(times, list) or len(times) != 2:
             reading.faults.add("entries are no stretch of time (a frame, a region, a whole file): left out", place)
             continue
-        view = _mapping(views.get(str(entry.get("vid"))))
-        listed = view.get("fid_list") or [entry.get("vid")]
+        view = mapping(views.get(str(entry.get("vid"))))
+        listed = listing(view.get("fid_list")) or [entry.get("vid")]
         video_id = ids.get(str(listed[0]))
         if video_id is None:
             reading.faults.add("segments belong to no file of the project: left out", place, "add the file in VIA")
             continue
         values = {}
-        for number, value in _mapping(entry.get("av")).items():
-            attribute = _mapping(attributes.get(str(number)))
-            options = _mapping(attribute.get("options"))
+        for number, value in mapping(entry.get("av")).items():
+            attribute = mapping(attributes.get(str(number)))
+            options = mapping(attribute.get("options"))
             chosen = [str(value)] if str(value) in options or not options else str(value).split(",")
             values[str(attribute.get("aname", number))] = [str(options.get(part, part)) for part in chosen]
         found.append((video_id, seconds(times[0]), seconds(times[1]), values, place))
@@ -139,7 +139,3 @@ def chosen_field(found: Iterable[Iterable[str]], reading: Reading, source: str, 
             f"{source}: {len(names)} {kind}s could name the class ({', '.join(names)}); choose one with --label NAME"
         )
     return wanted or (names[0] if names else "")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -5,6 +5,7 @@ Read in anucvml/vidat (commit 61b6ecb): ``annotation.actionAnnotationList``, ``a
 """
 
 from etad.data.annotation_formats.interval import seconds
+from etad.data.annotation_formats.json_values import listing, mapping, text
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
 from etad.errors import DataError
@@ -23,16 +24,17 @@ def _annotation(tree: dict[str, object]) -> dict[str, object] | None:
 def read(source: Source, reading: Reading) -> None:
     if not recognises(source):
         raise DataError(f"{source.path}: no actionAnnotationList of Vidat in it")
-    annotation, config = source.json["annotation"], source.json.get("config") or {}
-    video = annotation.get("video") or {}
-    name = video.get("src") or source.stem
+    annotation, config = mapping(source.json.get("annotation")), mapping(source.json.get("config"))
+    video = mapping(annotation.get("video"))
+    name = text(video.get("src")) or source.stem
     place = str(source.path)
-    video_id = reading.video(str(name), place, seconds(video.get("duration")), seconds(video.get("fps")))
-    names = {entry.get("id"): entry.get("name") for entry in config.get("actionLabelData") or []}
-    for number, action in enumerate(annotation["actionAnnotationList"] or [], 1):
+    video_id = reading.video(name, place, seconds(video.get("duration")), seconds(video.get("fps")))
+    labels = map(mapping, listing(config.get("actionLabelData")))
+    names = {text(entry.get("id")): entry.get("name") for entry in labels}
+    for number, action in enumerate(listing(annotation.get("actionAnnotationList")), 1):
         where = f"{place}, action {number}"
         if not isinstance(action, dict):
             reading.faults.add("actions are no JSON objects: left out", where)
             continue
-        label = names.get(action.get("action"), action.get("action"))
+        label = names.get(text(action.get("action")), action.get("action"))
         reading.add(video_id, seconds(action.get("start")), seconds(action.get("end")), label, where)
