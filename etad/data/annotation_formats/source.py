@@ -168,8 +168,12 @@ class Source:
         return None
 
     def table(self, header: int) -> Iterator[Row]:
-        """Yield the rows below a header; empty rows and comments (``#``) are passed over."""
+        """Yield the rows below a header; empty rows and comments are passed over.
+
+        A comment begins with ``#`` and has not as many cells as the header: an id may begin with ``#``, too.
+        """
         names = [cell.strip().lstrip("#").strip().lower() for cell in self.cells[header][1]]
         for line, row in self.cells[header + 1 :]:
-            if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#"):
+            is_comment = bool(row) and row[0].lstrip().startswith("#") and len(row) != len(names)
+            if any(cell.strip() for cell in row) and not is_comment:
                 yield Row(line, dict(zip(names, row, strict=False)))

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from etad.data.annotation_formats.interval import seconds
-from etad.data.annotation_formats.json_values import listing, mapping
+from etad.data.annotation_formats.json_values import listing, mapping, text
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
 from etad.errors import DataError, nearest
@@ -41,7 +41,7 @@ def _read_project(source: Source, reading: Reading) -> None:
     for number, entry in files.items():
         if isinstance(entry, dict):
             ids[str(number)] = reading.video(
-                str(entry.get("fname") or entry.get("src")), f"{source.path}, file {number}"
+                text(entry.get("fname")) or text(entry.get("src")), f"{source.path}, file {number}"
             )
     found = []
     for key, entry in mapping(tree.get("metadata")).items():
