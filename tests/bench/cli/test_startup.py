@@ -32,6 +32,7 @@ print(json.dumps([run(arguments) | {"modules": sorted(sys.modules)} for argument
 """
 
 HELP = [[], *([name] for name in COMMANDS), ["baseline", "save"], ["baseline", "check"]]
+HELP += [["annotations", name] for name in ("import", "check", "stats", "export")]
 SETTINGS = [["published"], ["profiles"], ["profiles", "a30_24g"], ["config"], ["config", "quickstart"], ["env"]]
 
 OF_RECORDS = ("merge", "migrate", "check", "report", "compare")
