@@ -153,7 +153,8 @@ def check(file: Path, videos: Path | None, config: str | None, few: int, strict:
 
     experiment = None if config is None else load_config(config)
     folder = None if videos is None else VideoFolder(videos)
-    found = check_annotations(load_annotations(file), folder, experiment, few)
+    ignored = () if experiment is None else experiment.data.ignored_classes
+    found = check_annotations(load_annotations(file, ignored=ignored), folder, experiment, few)
     if form == "json":
         click.echo(json.dumps([one.record() for one in found], indent=1))
     for line in (one.line() for one in found if form == "table"):

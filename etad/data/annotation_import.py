@@ -16,7 +16,7 @@ from etad.data.annotation_formats.source import Source
 from etad.data.annotation_overlaps import overlapping
 from etad.data.annotation_split import TRAINING, split_videos
 from etad.data.video_facts import VideoFolder
-from etad.errors import ConfigError, DataError, NothingToDoError
+from etad.errors import ConfigError, DataError, NothingToDoError, UserError, one_line
 
 BACKGROUND = ("background", "Background", "BG", "bg", "SIL")
 """Names that data sets give to what is no action."""
@@ -113,6 +113,14 @@ def import_annotations(files: Sequence[tuple[Path, str | None]], options: Import
         ConfigError: the options contradict the files.
         NothingToDoError: no video is left, or a part of the split is empty.
     """
+    try:
+        return _imported(files, options)
+    except UserError as error:
+        # Names and labels of the files stand in the messages, whatever they hold.
+        raise type(error)(one_line(str(error))) from None
+
+
+def _imported(files: Sequence[tuple[Path, str | None]], options: ImportOptions) -> Imported:
     folder = None if options.videos is None else VideoFolder(options.videos)
     read = options.read if folder is None else replace(options.read, facts_of=folder.facts_of)
     sources = [(Source(path), subset) for path, subset in files]

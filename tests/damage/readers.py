@@ -25,6 +25,9 @@ from bench.records.files import read_record
 from bench.records.store import ResultStore
 from bench.sweep.file import load_sweep
 from etad.config import Config, DataConfig, FramesConfig, load_config
+from etad.data.annotation_export import read_labelled
+from etad.data.annotation_formats.reading import ReadOptions
+from etad.data.annotation_import import ImportOptions, import_annotations
 from etad.data.annotations import load_annotations, load_blocked
 from etad.data.decoded import read_through
 from etad.data.features import FeatureStore
@@ -40,6 +43,7 @@ from etad.resources import resource_folder
 from etad.runs import open_run, read_run
 from etad.train import CHECKPOINT
 from tests.bench.records.test_record import make_record
+from tests.etad.data.annotation_formats.files import EXAMPLES, Example
 from tests.etad.make_videos import write_video
 from tests.etad.small_runs import SMALL_DETECTOR
 
@@ -208,6 +212,18 @@ parts:
   other: null
 """
 
+
+def _import(number: int, example: Example) -> Reader:
+    """Return the import of a labelling tool's file, whose format is told by its content where it still can be."""
+    content = example.content.encode() if isinstance(example.content, str) else example.content
+    options = ImportOptions(example.format if number % 2 else "auto", ReadOptions(fps=10, **example.options))  # type: ignore[arg-type]
+    return Reader(
+        f"{example.format}_{number}_{example.name}",
+        lambda path: path.write_bytes(content),
+        lambda path: import_annotations([(path, None)], options),
+    )
+
+
 READERS: tuple[Reader, ...] = (
     Reader("annotations.json", _annotations, load_annotations),
     Reader("annotations.json.gz", _annotations, load_annotations),
@@ -253,4 +269,6 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader("record.json", _record, _stored),
     Reader("decoded.npz", _write_decoded, _decoded),
+    Reader("labelled.json", _annotations, read_labelled),
+    *(_import(number, example) for number, example in enumerate(EXAMPLES)),
 )

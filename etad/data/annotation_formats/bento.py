@@ -3,7 +3,7 @@
 Rows with whole numbers count frames from 1, others are seconds. The MATLAB version counts the last frame in, the Python
 version does not; the column Duration tells which, so the end is start + duration.
 
-Read in neuroethology/bentoMAT ``saveAnnot.m`` and in the Python Bento's ``annot`` reader and writer (``_read_bento``,
+Read in Bento's ``saveAnnot.m`` (Kennedy, 2019), in the reader and writer of the Python Bento (``_read_bento``,
 ``write_caltech``), and in MARS's ``dump_labels_bento``, which writes frames.
 """
 

@@ -1,6 +1,6 @@
 """Charades (``Charades_v1_train.csv``): a row a video, its actions in one cell, ``c092 11.90 21.20;c147 0.00 12.60``.
 
-Read in the README of Charades v1 (Sigurdsson et al.): columns id, subject, ..., actions, length.
+The columns are those of Charades v1 (Sigurdsson et al., 2016): id, subject, ..., actions, length.
 """
 
 from etad.data.annotation_formats.interval import seconds

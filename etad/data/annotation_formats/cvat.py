@@ -4,9 +4,8 @@ There are no stretches of time in it: a ``track`` lasts from a box that is not o
 track's last box; tags of images last as long as they are on neighbouring frames. The frame rate is not in the file.
 Frames count from 0.
 
-Read in cvat-ai/cvat, ``site/content/en/docs/manual/advanced/xml_format.md`` and
-``cvat/apps/dataset_manager/formats/cvat.py``: after a track's last visible shape an outside one is written, unless the
-task ends there.
+Read in cvat-ai/cvat (commit 18638ce), ``site/content/en/docs/manual/advanced/xml_format.md``: after a track's last
+visible shape an outside one is written, unless the task ends there.
 """
 
 from itertools import pairwise

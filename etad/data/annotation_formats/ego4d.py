@@ -3,8 +3,8 @@
 The clips are the videos of the benchmark; times count from the clip's beginning. ``primary`` marks the labels that the
 benchmark uses (110 classes).
 
-Read in EGO4D/episodic-memory, ``MQ/Convert_Ego4D_To_MQ.py``-like converters of ActionFormer's Ego4D entry
-(JonnyS1226/Ego4d_mq_3rd_solution): ``videos[].clips[].annotations[].labels[]``.
+Read in converters of others for ActionFormer: ``videos[].clips[].annotations[].labels[]``, ``split`` of the video, and
+the clip's length from ``video_start_sec`` and ``video_end_sec``.
 """
 
 from etad.data.annotation_formats.interval import seconds

@@ -3,7 +3,7 @@
 Verb, noun and (verb, noun) are three tasks. Classes are the numbers of the official class lists, as the toolkit scores
 them, since the words beside them are what a narrator said: many words are one class.
 
-Read in epic-kitchens/epic-kitchens-100-annotations (README: columns) and C2-Action-Detection (``verb,noun`` as action).
+The columns are those of epic-kitchens/epic-kitchens-100-annotations.
 """
 
 from etad.data.annotation_formats.interval import seconds

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from etad.errors import one_line
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -20,7 +22,8 @@ class Fault:
     remedy: str
 
     def line(self) -> str:
-        return f"{self.count} {self.what} (first: {self.first})" + (f"; {self.remedy}" if self.remedy else "")
+        text = f"{self.count} {self.what} (first: {self.first})" + (f"; {self.remedy}" if self.remedy else "")
+        return one_line(text)
 
 
 class Faults:

@@ -6,8 +6,8 @@
 - a table with the columns Time and Behaviour, a row a frame: Solomon Coder, read by simba;
 - JSON ``{class_names, is_multilabel, labels: {video: [class, or 0/1 of each class, of each frame]}, splits}``: FERAL.
 
-Read in yabufarha/ms-tcn ``batch_gen.py`` (a line a frame), jbohnslav/deepethogram ``docs/file_structure.md``,
-sgoldenlab/simba ``solomon_importer.py`` and Skovorp/feral (commit dc363d1). The video is named by the file.
+Read in yabufarha/ms-tcn ``batch_gen.py`` (commit 4e70d31), jbohnslav/deepethogram ``docs/file_structure.md`` (6815242),
+sgoldenlab/simba ``solomon_importer.py`` (0378be8) and files of Skovorp/feral (dc363d1). The video is named by the file.
 """
 
 import re
@@ -88,19 +88,20 @@ def _read_one_hot(source: Source, reading: Reading) -> None:
     if unlabelled:
         place = str(source.path)
         reading.faults.add("frames are not labelled yet (-1): taken as without action", place, "", unlabelled)
-    read_runs(reading, source.stem, frames, str(source.path), is_id=True)
+    # DeepEthogram's files are called VIDEO_labels.csv.
+    read_runs(reading, source.stem.removesuffix("_labels"), frames, str(source.path), is_id=True)
 
 
 def _read_ranges(source: Source, reading: Reading) -> None:
     video_id = reading.video(source.stem, str(source.path), is_id=True)
-    last = 0
+    last = 0.0
     for number, line in source.lines:
         match = _RANGE.fullmatch(line)
-        if match is None:
+        first, end = (None, None) if match is None else (seconds(match[1]), seconds(match[2]))
+        if match is None or first is None or end is None:
             reading.faults.add("rows are no FIRST-LAST CLASS: left out", source.place(number), "correct the row")
             continue
         fps = reading.fps_of(video_id, source.place(number))
-        first, end = int(match[1]), int(match[2])
         last = max(last, end)
         stop = end if end >= first else end - 1
         reading.add(video_id, (first - 1) / fps, stop / fps, match[3], source.place(number))

@@ -85,7 +85,10 @@ def seconds(text: object) -> float | None:
     if isinstance(text, bool) or text is None:
         return None
     if isinstance(text, int | float):
-        return float(text) if math.isfinite(text) else None
+        try:
+            return float(text) if math.isfinite(text) else None
+        except OverflowError:
+            return None
     parts = str(text).strip().replace(",", ".").split(":")
     try:
         numbers = [float(part) for part in parts]

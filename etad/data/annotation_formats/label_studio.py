@@ -4,9 +4,9 @@ Timeline labels count frames, and the frame rate lies in the labelling configura
 carries it. Whether the first frame is 0 or 1 is disputed; Label Studio's player and its own back ends count from 1, and
 the last frame belongs to the range. Labels of audio and time series are in seconds.
 
-Read in HumanSignal/label-studio, ``docs`` of the tag TimelineLabels (``{"value": {"ranges": [{"start": 3, "end": 5}],
-"timelinelabels": [...]}}``) and issue 3315 (what the timeline takes for a frame), and in
-HumanSignal/label-studio-ml-backend, ``yolo/control_models/timeline_labels.py`` (ranges from ``index + 1``).
+Read in HumanSignal/label-studio, the page of the tag TimelineLabels (``{"value": {"ranges": [{"start": 3, "end": 5}],
+"timelinelabels": [...]}}``), its issues 3315 and 6593 on what counts as a frame, and its back end for YOLO, whose
+ranges count from 1.
 """
 
 from collections.abc import Iterator, Mapping

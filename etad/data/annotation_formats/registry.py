@@ -24,7 +24,7 @@ from etad.data.annotation_formats import (
 )
 from etad.data.annotation_formats.reading import Reading
 from etad.data.annotation_formats.source import Source
-from etad.errors import DataError
+from etad.errors import DataError, one_line
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def read_as(found: Format, source: Source, reading: Reading) -> None:
         hint = f"it looks like {other}: give --from {other}" if other else "export it from the tool once more"
         raise DataError(f"{source.path}: is no file of {found.name} ({found.title}); {hint}")
     found.read(source, reading)
+    for key in source.repeated:
+        reading.faults.add("keys are given more than once: the last entry counts", f"{source.path}, {one_line(key)!r}")
 
 
 def format_of(source: Source) -> Format:

@@ -4,15 +4,16 @@ import csv
 import functools
 import gzip
 import io
-import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etad.data.annotation_formats.xml_tree import Element, parse_xml
-from etad.errors import DataError
+from etad.errors import DataError, one_line
+from etad.files import parse_json
 
 _BINARY = {
     b"PK\x03\x04": "a zip or Excel file; save the table as CSV, or unpack it",
@@ -38,17 +39,23 @@ class Row:
 class Source:
     """One annotation file.
 
+    Attributes:
+        path: the file.
+        content: its bytes, unpacked.
+        repeated: keys that one JSON object gives more than once, known once :attr:`json` was asked for.
+
     Raises:
         DataError: on construction, when the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.repeated: list[str] = []
         try:
             content = path.read_bytes()
             self.content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: not valid gzip, or cut off ({error})") from None
+            raise DataError(f"{path}: not valid gzip, or cut off ({one_line(str(error))})") from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
         if not self.content.strip():
@@ -102,18 +109,18 @@ class Source:
         """The JSON value; None where the file does not begin like JSON.
 
         Raises:
-            DataError: it begins like JSON, and is not.
+            DataError: it begins like JSON, and is not, or is not usable.
         """
         if not self.is_json:
             return None
-        try:
-            return json.loads(self.text)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{self.path}: not valid JSON, or cut off, at line {error.lineno}: {error.msg}; export it once more"
-            ) from None
-        except RecursionError:
-            raise DataError(f"{self.path}: its JSON is nested too deeply to be annotations") from None
+        return parse_json(self.path, self.text, self._object)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            self.repeated += [key for key, count in counts.items() if count > 1]
+        return result
 
     @functools.cached_property
     def xml(self) -> Element | None:
@@ -153,7 +160,7 @@ class Source:
                 rows.append((before + 1, row))
                 before = reader.line_num
         except csv.Error as error:
-            raise DataError(f"{self.path}, line {reader.line_num}: not a table that can be read ({error})") from None
+            raise DataError(f"{self.path}, line {reader.line_num}: not a table ({one_line(str(error))})") from None
         return rows
 
     def header(self, *needed: Iterable[str]) -> int | None:

@@ -4,8 +4,8 @@ The class is the file's name without ``_val`` or ``_test``; whether a video is o
 in its id. There is nothing on durations. THUMOS-14's file Ambiguous holds no class of its own, but stretches that its
 evaluation leaves out of account.
 
-Read in the annotations of the THUMOS challenge (``TH14_evalkit``, ``annotation/*_val.txt``) as ActionFormer's
-``thumos14.json`` gives them, and in MultiTHUMOS's readme (Yeung et al., ``annotations/*.txt``).
+The rows are those of the THUMOS challenge's ``annotation/*_val.txt`` and of MultiTHUMOS's ``annotations/*.txt`` (Yeung
+et al.); the subsets are named as ActionFormer's ``thumos14.json`` does.
 """
 
 import re
@@ -41,6 +41,6 @@ def read(source: Source, reading: Reading) -> None:
             reading.faults.add(
                 "stretches are Ambiguous, which is no class: kept under that label, for evaluation",
                 place,
-                f"--background {AMBIGUOUS} leaves them out",
+                f"set data.ignored_classes=[{AMBIGUOUS}], or leave them out with --background {AMBIGUOUS}",
             )
         reading.add(video_id, seconds(cells[1]), seconds(cells[2]), label, place)

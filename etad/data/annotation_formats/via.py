@@ -3,9 +3,9 @@
 A project's ``metadata`` entry has the times in ``z``: two of them make a segment, one a frame, none the whole file. Its
 ``av`` maps attribute ids to text or to the ids of options, which the table ``attribute`` names.
 
-Read in VIA 3's ``_via_import_export.js`` and ``_via_file.js``, and in CSV exports described in
-facebookresearch/SlowFast-like clip extractors: a comment ``# CSV_HEADER = ...``, cells that hold JSON, and one column
-of ``temporal_coordinates`` or two, ``temporal_segment_start`` and ``temporal_segment_end``.
+Read in projects and readers of others: VIA's own template of a project, and extractors of clips from its CSV: a comment
+``# CSV_HEADER = ...``, cells that hold JSON, and one column of ``temporal_coordinates`` or two,
+``temporal_segment_start`` and ``temporal_segment_end``.
 """
 
 import csv

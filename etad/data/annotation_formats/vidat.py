@@ -1,7 +1,7 @@
 """Vidat (JSON): actions in seconds, their classes by number.
 
 Read in anucvml/vidat (commit 61b6ecb): ``annotation.actionAnnotationList``, ``annotation.video`` and
-``config.actionLabelData`` of ``public/annotation/example.json``, and ``src/store/annotation.js``.
+``config.actionLabelData`` of its ``example.json``.
 """
 
 from etad.data.annotation_formats.interval import seconds

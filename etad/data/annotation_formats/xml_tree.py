@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from etad.errors import DataError
+from etad.errors import DataError, one_line
 
 
 @dataclass
@@ -83,5 +83,7 @@ def parse_xml(content: bytes, source: str) -> Element:
             f"{source}, line {error.lineno}: not valid XML, or cut off ({expat.ErrorString(error.code)})"
         ) from None
     except (LookupError, ValueError) as error:
-        raise DataError(f"{source}: its XML encoding cannot be read ({error}); save it as UTF-8") from None
+        raise DataError(
+            f"{source}: its XML encoding cannot be read ({one_line(str(error))}); save it as UTF-8"
+        ) from None
     return root[0]

@@ -47,7 +47,7 @@ def test_xml_knows_its_lines_and_its_encoding() -> None:
         (b"to whom it may concern\nthis is a letter\n", "its format is not known; give --from NAME"),
         (b'{"some": "json"}', "its format is not known"),
         (b"<html><body/></html>", "its format is not known"),
-        (b'video,start,end,label\n"' + b"x" * 200_000 + b'",1,2,walk\n', "not a table that can be read"),
+        (b'video,start,end,label\n"' + b"x" * 200_000 + b'",1,2,walk\n', "line 2: not a table"),
     ],
 )
 def test_a_file_that_cannot_be_used(content: bytes, said: str, tmp_path: Path) -> None:
