@@ -125,7 +125,10 @@ def with_files(labelled: Labelled, folder: VideoFolder) -> Labelled:
     videos = {}
     for video_id, facts in labelled.videos.items():
         measured = folder.facts_of(video_id)
-        videos[video_id] = facts if measured is None else measured.merged(facts)
+        if measured is not None and measured.file is not None:
+            # Tools look for a relative path where their own file lies.
+            facts = replace(measured, file=str(Path(measured.file).absolute())).merged(facts)
+        videos[video_id] = facts
     return replace(labelled, videos=videos)
 
 

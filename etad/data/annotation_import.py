@@ -5,7 +5,7 @@ Nothing is dropped silently: what is left out, and what is odd, is counted and t
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from etad.data.annotation_formats import activitynet
@@ -13,7 +13,13 @@ from etad.data.annotation_formats.interval import Interval, VideoFacts
 from etad.data.annotation_formats.reading import Reading, ReadOptions
 from etad.data.annotation_formats.registry import FORMATS, Format, formats_of, read_as
 from etad.data.annotation_formats.source import Source
-from etad.data.annotation_overlaps import overlapping
+from etad.data.annotation_oddities import (
+    refuse_other_units,
+    refuse_two_of_one_name,
+    tell_oddities,
+    tell_tiers,
+    without_duplicates,
+)
 from etad.data.annotation_split import TRAINING, split_videos
 from etad.data.video_facts import VideoFolder
 from etad.errors import ConfigError, DataError, NothingToDoError, UserError, one_line
@@ -138,12 +144,12 @@ def _imported(files: Sequence[tuple[Path, str | None]], options: ImportOptions) 
         reading.intervals = [
             replace(one, start_s=one.start_s / 1000, end_s=one.end_s / 1000) for one in reading.intervals
         ]
-    _refuse_two_of_one_name(reading, folder)
+    refuse_two_of_one_name(reading, folder)
     intervals = _chosen(reading, options)
     videos = _with_durations(reading, intervals, folder)
-    _refuse_other_units(intervals, videos, reading)
-    intervals = _without_duplicates(intervals, reading)
-    _tell_oddities(intervals, videos, reading)
+    refuse_other_units(intervals, videos)
+    intervals = without_duplicates(intervals, reading)
+    tell_oddities(intervals, videos, reading)
     if not videos:
         raise NothingToDoError("; ".join([f"{files[0][0]}: no usable video", *reading.faults.lines()]))
     order = {video_id: number for number, video_id in enumerate(videos)}
@@ -175,24 +181,6 @@ def _name_subset(reading: Reading, source: Source, subset: str, before: Collecti
             )
 
 
-def _refuse_two_of_one_name(reading: Reading, folder: VideoFolder | None) -> None:
-    for video_id, names in reading.files.items():
-        if folder is not None and folder.file_of(video_id) is not None:
-            continue
-        longest, *others = sorted(names, key=len, reverse=True)
-        for other in others:
-            # A bare name may be that of the same file.
-            if not _as_posix(longest).endswith(f"/{_as_posix(other)}"):
-                raise DataError(
-                    f"{names[other]}: two videos are called {video_id}: {longest} and {other}; rename one, or, if they "
-                    "are one and the same, give --videos FOLDER with it"
-                )
-
-
-def _as_posix(name: str) -> str:
-    return str(PurePosixPath(name.replace("\\", "/")))
-
-
 def _chosen(reading: Reading, options: ImportOptions) -> list[Interval]:
     """Return the intervals of the wanted tiers and subjects that are no background."""
     kept = reading.intervals
@@ -213,27 +201,13 @@ def _chosen(reading: Reading, options: ImportOptions) -> list[Interval]:
                 reading.faults.add(f"actions are of another {name}: left out (--{name})", one.place)
         kept = [one for one in kept if of(one) in wanted]
     if not options.tiers:
-        _tell_tiers(kept, reading)
+        tell_tiers(kept, reading)
     for one in kept:
         if one.label in options.background:
             reading.faults.add(
                 f"stretches are {one.label!r}, which is no action: left out", one.place, "--background '' keeps them"
             )
     return [one for one in kept if one.label not in options.background]
-
-
-def _tell_tiers(intervals: Sequence[Interval], reading: Reading) -> None:
-    tiers: dict[str, dict[str, Interval]] = {}
-    for one in intervals:
-        tiers.setdefault(one.video_id, {}).setdefault(one.tier, one)
-    for found in tiers.values():
-        if len(found) > 1:
-            names = ", ".join(list(found)[:8])
-            reading.faults.add(
-                "videos have several tiers, observations or annotators: all are taken",
-                f"{next(iter(found.values())).place}: {names}",
-                "--tier NAME takes one",
-            )
 
 
 def _with_durations(
@@ -277,65 +251,6 @@ def _with_durations(
 def differs(stated_s: float, measured_s: float) -> bool:
     """Whether two lengths of a video are further apart than rounding and a last frame explain."""
     return abs(stated_s - measured_s) > max(_DURATIONS_AGREE_S, _DURATIONS_AGREE * measured_s)
-
-
-def _refuse_other_units(intervals: Sequence[Interval], videos: dict[str, VideoFacts], reading: Reading) -> None:
-    """Refuse actions that mostly lie far beyond their videos' ends, where another unit would explain it.
-
-    A video whose duration was made up from its last action has none beyond its end, and tells nothing.
-    """
-    known = [(one, videos[one.video_id]) for one in intervals if one.video_id in videos]
-    ratios = [one.end_s / (facts.duration_s or one.end_s or 1.0) for one, facts in known]
-    far = [number for number, ratio in enumerate(ratios) if ratio > 10]
-    if not far or 2 * len(far) < len(ratios):
-        return
-    first, facts = known[far[0]]
-    most, fps = max(ratios), facts.fps or 0.0
-    unit = "frames" if most <= 1.05 * fps else "ms" if most <= 1050 else None
-    if unit is None or (unit == "ms" and most <= 1.05 * max(fps, 61.0)):
-        return
-    word = "frames" if unit == "frames" else "milliseconds"
-    raise DataError(
-        f"{first.place}: {len(far)} of {len(ratios)} actions lie far beyond the end of their video (here "
-        f"{first.end_s:g} of {facts.duration_s:g} s), and within it if times are {word}; give --time-unit {unit}"
-    )
-
-
-def _without_duplicates(intervals: Sequence[Interval], reading: Reading) -> list[Interval]:
-    seen = set()
-    kept = []
-    for one in intervals:
-        key = (one.video_id, one.start_s, one.end_s, one.label)
-        if key in seen:
-            reading.faults.add("actions are listed twice, with the same times and class: the first counts", one.place)
-        else:
-            seen.add(key)
-            kept.append(one)
-    return kept
-
-
-def _tell_oddities(intervals: Sequence[Interval], videos: dict[str, VideoFacts], reading: Reading) -> None:
-    for one in intervals:
-        facts = videos.get(one.video_id)
-        if facts is not None and facts.duration_s is not None and one.end_s > facts.duration_s + 1e-6:
-            reading.faults.add(
-                "actions end after the end of their video: kept; training cuts them off", one.place, "check the times"
-            )
-        if one.start_s < 0:
-            reading.faults.add(
-                "actions start before their video: kept; training cuts them off", one.place, "check the times"
-            )
-        if one.end_s == one.start_s:
-            reading.faults.add("actions have no length: kept; training leaves them out", one.place, "check the times")
-    for _, one in overlapping(intervals, lambda one: (one.video_id, one.label, one.subject)):
-        reading.faults.add("actions of one class and subject overlap: kept", one.place, "check their times in the tool")
-    for before, one in overlapping(intervals, lambda one: (one.video_id, one.subject) if one.subject else None):
-        if one.label != before.label:
-            reading.faults.add(
-                "states of one subject overlap: kept, as actions that may happen at once",
-                f"{one.place}: {one.label} during {before.label}",
-                "check them in the tool if they exclude each other",
-            )
 
 
 def _with_subsets(

@@ -10,6 +10,7 @@ Read in the schema EAF 3.0 (mpi.nl/tools/elan/EAFv3.0.xsd) and in files of dopef
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from etad.data.annotation_formats.interval import Interval, VideoFacts, seconds
@@ -166,6 +167,8 @@ def write(intervals: Iterable[Interval], facts: VideoFacts) -> str:
         f'        <TIME_SLOT TIME_SLOT_ID="ts{index}" TIME_VALUE="{time}"/>' for index, time in enumerate(slots, 1)
     )
     medium = facts.file or facts.id
+    if Path(medium).is_absolute():
+        medium = Path(medium).as_uri()
     return "\n".join(
         [
             '<?xml version="1.0" encoding="UTF-8"?>',
