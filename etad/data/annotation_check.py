@@ -7,8 +7,7 @@ from statistics import median
 from typing import Any, Literal
 
 from etad.config import Config
-from etad.data.annotation_formats.interval import Interval
-from etad.data.annotation_import import differs
+from etad.data.annotation_formats.interval import Interval, differs
 from etad.data.annotation_overlaps import overlapping
 from etad.data.annotations import Annotations, Video
 from etad.data.class_names import alike, misread_by_yaml

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etad.data.annotation_formats import activitynet
-from etad.data.annotation_formats.interval import Interval, VideoFacts
+from etad.data.annotation_formats.interval import Interval, VideoFacts, differs
 from etad.data.annotation_formats.reading import Reading, ReadOptions
 from etad.data.annotation_formats.registry import FORMATS, Format, formats_of, read_as
 from etad.data.annotation_formats.source import Source
@@ -26,8 +26,6 @@ from etad.errors import ConfigError, DataError, NothingToDoError, UserError, one
 
 BACKGROUND = ("background", "Background", "BG", "bg", "SIL")
 """Names that data sets give to what is no action."""
-_DURATIONS_AGREE = 0.01
-_DURATIONS_AGREE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -246,11 +244,6 @@ def _with_durations(
             continue
         result[video_id] = facts
     return result
-
-
-def differs(stated_s: float, measured_s: float) -> bool:
-    """Whether two lengths of a video are further apart than rounding and a last frame explain."""
-    return abs(stated_s - measured_s) > max(_DURATIONS_AGREE_S, _DURATIONS_AGREE * measured_s)
 
 
 def _with_subsets(

@@ -27,6 +27,7 @@ def plot_durations(statistics: Statistics, target: Path) -> None:
         place.plot(one.durations_s, [height] * len(one.durations_s), "|", color="C0", alpha=0.4, markersize=7)
         place.plot([median(one.durations_s)], [height], "o", color="C1", markersize=4)
     place.set_yticks(range(len(shown)), [_title(one) for one in reversed(shown)])
+    place.set_ylim(-0.6, len(shown) - 0.4)
     more = f"; {len(rows) - MOST} rarer classes are not shown" if len(rows) > MOST else ""
     place.set(xscale="log", xlabel=f"duration (s); a line an action, a dot the median{more}")
     place.grid(axis="x", alpha=0.3)

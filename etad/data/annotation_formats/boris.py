@@ -22,7 +22,7 @@ from etad.data.annotation_formats.source import Row, Source
 from etad.errors import DataError
 
 _MEDIA = ("media file name", "media file", "media file path", "source")
-_LENGTH = ("media duration (s)", "total length", "observation duration")
+_LENGTH = ("media duration (s)", "total length")
 _START = ("start (s)",)
 _STATUS = ("status", "behavior type")
 

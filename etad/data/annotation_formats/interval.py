@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from etad.data.video_files import SUFFIXES
 
+_AGREE = 0.01
+_AGREE_S = 0.5
 _MEDIA_SUFFIXES = (*SUFFIXES, ".wav", ".mp3", ".m4a", ".flac", ".ogg", ".mp2", ".vob", ".mts", ".seq", ".h264")
 
 
@@ -61,6 +63,11 @@ class VideoFacts:
             fps=other.fps if self.fps is None else self.fps,
             subset=self.subset if self.subset is not None else other.subset,
         )
+
+
+def differs(stated_s: float, measured_s: float) -> bool:
+    """Whether two lengths of a video are further apart than rounding and a last frame explain."""
+    return abs(stated_s - measured_s) > max(_AGREE_S, _AGREE * measured_s)
 
 
 def media_id(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from etad.data.annotation_formats.faults import Faults
-from etad.data.annotation_formats.interval import Interval, VideoFacts, media_id
+from etad.data.annotation_formats.interval import Interval, VideoFacts, differs, media_id
 from etad.errors import DataError
 
 TimeUnit = Literal["s", "ms", "frames"]
@@ -73,6 +73,12 @@ class Reading:
             raise DataError(f"{place}: no video is named; give it a name")
         facts = VideoFacts(video_id, None if is_id else name, _usable(duration_s), _usable(fps), subset)
         known = self.videos.get(video_id)
+        if known is not None and known.duration_s and facts.duration_s and differs(facts.duration_s, known.duration_s):
+            self.faults.add(
+                "durations differ between entries of one video: the first counts",
+                f"{place}: {facts.duration_s:g} s, before {known.duration_s:g} s",
+                "--videos FOLDER measures them",
+            )
         self.videos[video_id] = facts if known is None else known.merged(facts)
         if not is_id and name != video_id:
             self.files.setdefault(video_id, {}).setdefault(name, place)

@@ -96,7 +96,7 @@ def _read_csv(source: Source, reading: Reading) -> None:
             values = json.loads(cells.get("metadata") or "{}")
             named = cells.get("file_list", "")
             files = json.loads(named) if named.startswith("[") else [named]
-        except ValueError:
+        except (ValueError, RecursionError):
             reading.faults.add(
                 "rows hold no JSON where VIA writes it: left out", place, "export them from VIA once more"
             )
