@@ -270,5 +270,6 @@ READERS: tuple[Reader, ...] = (
     Reader("record.json", _record, _stored),
     Reader("decoded.npz", _write_decoded, _decoded),
     Reader("labelled.json", _annotations, read_labelled),
-    *(_import(number, example) for number, example in enumerate(EXAMPLES)),
+    # One of each format and kind of file.
+    *(_import(number, one) for number, one in enumerate({(one.format, one.name): one for one in EXAMPLES}.values())),
 )

@@ -23,8 +23,33 @@ _LABEL = (
     *("label", "labelid", "class", "class_name", "classname", "action", "activity", "behavior", "behaviour"),
     *("category", "event", "code", "name", "annotation", "tag"),
 )
-_START = ("start", "start_time", "starttime", "t_start", "t-start", "begin", "onset", "from", "timestamp", "tmin")
-_END = ("end", "end_time", "endtime", "t_end", "t-end", "stop", "stop_time", "to", "endtimestamp", "finish", "tmax")
+_START = (
+    "start",
+    "start_time",
+    "starttime",
+    "t_start",
+    "t-start",
+    "begin",
+    "onset",
+    "from",
+    "timestamp",
+    "start_timestamp",
+    "tmin",
+)
+_END = (
+    "end",
+    "end_time",
+    "endtime",
+    "t_end",
+    "t-end",
+    "stop",
+    "stop_time",
+    "to",
+    "endtimestamp",
+    "stop_timestamp",
+    "end_timestamp",
+    "tmax",
+)
 _LENGTH = ("duration", "length", "dur")
 _UNITS = {
     "s": ("", "_s", "_sec", "_secs", "_seconds", " (s)", " (sec)", " (seconds)", " [s]", "_time_s"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etad.data.annotation_formats import intervals
 from etad.data.annotation_formats.reading import ReadOptions
 from etad.data.annotation_import import Imported, ImportOptions, import_annotations, named_files
 from etad.data.annotation_split import split_videos
@@ -58,6 +59,7 @@ def test_names_that_yaml_or_a_shell_would_misread_survive_the_trip(tmp_path: Pat
         ("a,1,12,x,,10\n", "1 actions end after the end of their video: kept; training cuts them off"),
         ("a,-1,2,x,,10\n", "1 actions start before their video: kept; training cuts them off"),
         ("a,1,1,x,,10\n", "1 actions have no length: kept; training leaves them out"),
+        ("a,1,2,x,,10\na,3,4,x,,20\n", "1 durations differ between entries of one video: the first counts"),
         ("a,1,2,x,,\n", "1 videos have no duration in the files: the end of their last action is taken (first: a)"),
         (
             "b,,,,,\n",
@@ -252,3 +254,21 @@ def test_calms21_becomes_a_set_with_its_split(tmp_path: Path) -> None:
     loaded = load_annotations(path)
     assert loaded.classes == ("attack", "investigation", "mount")
     assert (len(loaded.select(["training"])), len(loaded.select(["validation"]))) == (70, 19)
+
+
+def test_what_json_gives_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    entry = '{"duration": 10, "annotations": [{"segment": [1, 2], "label": "x"}]}'
+    path.write_text(f'{{"database": {{"a": {entry}, "a": {entry}}}}}')
+    (told,) = import_annotations([(path, None)], ImportOptions()).problems
+    assert told == f"1 keys are given more than once: the last entry counts (first: {path}, 'a')"
+
+
+@pytest.mark.skipif(not (SHARED / "data").exists(), reason="needs the real files beside the checkout")
+def test_a_real_set_comes_back_from_a_table_as_it_was(tmp_path: Path) -> None:
+    real = import_annotations([(SHARED / "data" / "thumos14" / "thumos14.json", None)], ImportOptions())
+    table = tmp_path / "a.csv"
+    table.write_text(intervals.write(real.intervals, real.videos))
+    again = import_annotations([(table, None)], ImportOptions())
+    assert (len(again.videos), len(again.intervals)) == (412, 6365)
+    assert again.database()["database"] == real.database()["database"]
