@@ -14,7 +14,7 @@ from etad.data.annotation_import import Imported, ImportOptions, import_annotati
 from etad.data.annotation_split import split_videos
 from etad.data.annotations import load_annotations
 from etad.data.video_facts import VideoFolder
-from etad.data.video_reader import VideoReader, probe
+from etad.data.video_reader import probe
 from etad.errors import ConfigError, DataError, NothingToDoError, UserError
 from tests.etad.make_videos import write_video
 from tests.paths import SHARED
@@ -213,11 +213,9 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 def test_packets_tell_what_decoding_would(suffix: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / f"a{suffix}", 33, fps=10)
-    with VideoReader(path) as reader:
-        frames, duration_s = reader.measure_packets()
-    decoded = probe(path)
-    assert frames == decoded.frames
-    assert duration_s == pytest.approx(decoded.duration_s, abs=0.11)
+    facts, decoded = VideoFolder(tmp_path).facts_of("a"), probe(path)
+    assert facts is not None
+    assert (facts.duration_s, facts.fps) == pytest.approx((decoded.times.end_s, decoded.fps), rel=1e-9)
 
 
 @given(

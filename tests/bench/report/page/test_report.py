@@ -177,7 +177,12 @@ def test_damaged_files_are_told_and_left_out(results: Path) -> None:
     result = run(results, "-o", output)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
-    for words in ("truncated.json: not valid JSON, or cut off", "schema version 99 is newer", "nan.json: holds NaN", "list.json: not a"):
+    for words in (
+        "truncated.json: not valid JSON, or cut off",
+        "schema version 99 is newer",
+        "nan.json: holds NaN",
+        "list.json: not a",
+    ):
         assert words in result.stderr
         assert words in output.read_text()
     assert f"{len(RECORDS)} records" in result.stderr
