@@ -2,7 +2,7 @@
 
 Each rule is one small function that names its source. There are three kinds of them:
 
-- a call is replaced by one that allocates what the device's own implementation does (``_CudaCalls``);
+- an operator is replaced by one that allocates what the device's own implementation does (``cuda_calls``);
 - an operator uses memory while it runs that no tensor shows (``Scratch``);
 - an output's size is not known to fake tensors (``mkldnn_rnn_workspace``), or its layout is another one.
 
@@ -10,14 +10,16 @@ What cannot be known without the GPU is marked ``uncertain``: a prediction is ma
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from bench.predict.cuda_calls import _CudaCalls
+from bench.predict.attention import SCRATCH as ATTENTION
+from bench.predict.attention import attention_scratch
+from bench.predict.cuda_calls import cuda_calls
 from bench.predict.matrix_products import (
     CUBLASLT_WORKSPACE_BYTES,
     GEMMS,
@@ -56,10 +58,11 @@ class Rules:
 
     Attributes:
         name: of the device, for the reader.
-        functions: makes a mode that replaces calls; None for none.
+        functions: makes a context in which operators are replaced; None for none.
         scratch: ``(operator, arguments, result)`` -> scratch of that call.
         outputs: ``(operator, arguments)`` -> true size in bytes of outputs, by position.
         layout: ``(operator, arguments, result)`` -> the result as the device lays it out.
+        made_of_others: operators whose parts allocate, too, which fake tensors do not show.
         foreach: whether the optimizer works on all tensors of a group at once. It is the default for CUDA tensors, and
             costs intermediate results of the whole group's size (``torch.optim.Optimizer``, ``foreach``).
         host_memory: whether the tensors that a GPU run keeps in the host's memory count.
@@ -68,10 +71,11 @@ class Rules:
     """
 
     name: str
-    functions: Callable[[], TorchFunctionMode] | None
+    functions: Callable[[], AbstractContextManager[None]] | None
     scratch: Callable[[Any, Sequence[Any], Any], Iterator[Scratch]]
     outputs: Callable[[Any, Sequence[Any]], Mapping[int, int]]
     layout: Callable[[Any, Sequence[Any], Any], Any]
+    made_of_others: frozenset[Any]
     foreach: bool
     host_memory: bool
     flat_lstm: bool
@@ -85,6 +89,7 @@ def cpu() -> Rules:
         scratch=lambda operator, arguments, result: iter(()),
         outputs=mkldnn_rnn_workspace,
         layout=lambda operator, arguments, result: result,
+        made_of_others=frozenset(),
         foreach=False,
         host_memory=True,
         flat_lstm=False,
@@ -129,6 +134,8 @@ def cuda(
         elif operator in REDUCTIONS:
             partial, counters = scratch_of_reduction(operator, arguments, result, gpu)
             yield Scratch(partial + -(-counters // 512) * 512 if partial else 0)
+        elif operator in ATTENTION:
+            yield from map(Scratch, attention_scratch(operator, arguments, multiprocessors))
         elif operator is aten.convolution.default:
             yield from convolution_scratch(arguments, result)
         elif operator is aten.convolution_backward.default:
@@ -136,14 +143,19 @@ def cuda(
 
     return Rules(
         name=f"cuda sm_{compute_capability[0]}{compute_capability[1]}",
-        functions=_CudaCalls,
+        functions=cuda_calls,
         scratch=scratch,
         outputs=statistics_of_batch_norm,
         layout=cuda_layout,
+        made_of_others=MADE_OF_OTHERS,
         foreach=True,
         host_memory=False,
         flat_lstm=True,
     )
+
+
+MADE_OF_OTHERS = frozenset({aten._safe_softmax.default, aten.logsumexp.default})
+"""Operators that are made of others below autograd (``CompositeExplicitAutograd`` in native_functions.yaml)."""
 
 
 def convolution_scratch(arguments: Sequence[Any], result: Tensor) -> Iterator[Scratch]:

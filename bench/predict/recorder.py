@@ -22,7 +22,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from bench.predict.allocator import Event
 from bench.predict.device_rules import Rules, Scratch
@@ -30,11 +29,12 @@ from bench.torch_internals.dispatch import (
     TorchDispatchMode,
     asks_for_device,
     device_of,
+    in_parts,
     reads_a_value,
     storage_id,
 )
 from bench.torch_internals.inference import inference_in_parts
-from bench.torch_internals.lone_gradients import adds_in_place
+from bench.torch_internals.lone_gradients import in_place
 from etad.phases import Phase
 
 aten = torch.ops.aten
@@ -186,7 +186,6 @@ class Recorder(TorchDispatchMode):
         self._default = Category.WORKSPACE
         self._rules = rules
         self._modules: list[str] = []
-        self._recomputing: TorchFunctionMode | None = None
         self._backward_module = ""
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
@@ -213,9 +212,11 @@ class Recorder(TorchDispatchMode):
             return device_of(args[0])
         if reads_a_value(func):
             return self._made_up_value_of(args[0])
-        if self.in_backward and adds_in_place(func, args):
-            # As with the true tensors of a GPU run, no sum takes memory of its own.
-            func = aten.add_.Tensor
+        if func in self._rules.made_of_others:
+            with self:
+                return in_parts(func, args, kwargs)
+        if self.in_backward:
+            func = in_place(func, args)
         result = self._rules.layout(func, args, func(*args, **kwargs))
         if not self.is_paused:
             self.operators += 1
@@ -345,17 +346,10 @@ class Recorder(TorchDispatchMode):
             module.register_forward_hook(lambda _, args, out, name=name: self._leave(name, out), always_call=True)
 
     def _enter(self, name: str) -> None:
-        if self.in_backward and not self._modules and self._rules.functions is not None:
-            # Something is recomputed: autograd's engine runs it without the modes of the backward pass's caller.
-            self._recomputing = self._rules.functions()
-            self._recomputing.__enter__()
         self._modules.append(name)
 
     def _leave(self, name: str, output: Any) -> None:
         self._modules.pop()
-        if self._recomputing is not None and not self._modules:
-            self._recomputing.__exit__(None, None, None)
-            self._recomputing = None
         for tensor in _tensors(output):
             if tensor.grad_fn is not None:
                 tensor.grad_fn.register_prehook(lambda _, name=name: self._enter_backward(name))

@@ -52,6 +52,7 @@ REDUCTIONS: dict[Any, int | None] = {
     aten.std_mean.correction: 1,
 }
 """Operators that reduce, and which of their arguments names the dimensions; None: all."""
+SUMS = {aten.sum.dim_IntList, aten.prod.dim_int}
 WITH_POSITION = {aten.max.dim, aten.min.dim, aten.argmax.default, aten.argmin.default}
 EXTREMES = {aten.amax.default, aten.amin.default, aten.max.default, aten.min.default}
 VARIANCES = {aten.var.correction, aten.std.correction, aten.var_mean.correction, aten.std_mean.correction}
@@ -62,6 +63,9 @@ def scratch_of_reduction(
 ) -> tuple[int, int]:
     """Return what ``reduction_scratch`` does, for a call of one of ``REDUCTIONS``."""
     input_, position = arguments[0], REDUCTIONS[operator]
+    if operator in SUMS and not input_.is_floating_point() and input_.dtype != result.dtype:
+        # It is copied into the type of its sum first (aten/src/ATen/native/ReduceOpsUtils.h, ``make_reduction``).
+        return input_.numel() * result.element_size(), 0
     named = arguments[position] if position is not None and position < len(arguments) else None
     dimensions = [] if named is None else [named] if isinstance(named, int) else named
     if operator in WITH_POSITION:

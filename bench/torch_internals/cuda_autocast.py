@@ -6,6 +6,7 @@ replaced, so that parts of operators that are made of others are cast, too.
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,6 +50,7 @@ IN_HALF = {
 """Operators whose operands become fp16 or bf16 (``AT_FORALL_LOWER_PRECISION_FP``)."""
 
 Kernel = Callable[..., Any]
+Cache = dict[int, tuple[Tensor, Tensor]]
 
 
 def _names(key: str) -> set[str]:
@@ -60,7 +62,7 @@ def _names(key: str) -> set[str]:
 def cuda_autocast() -> Iterator[None]:
     """Inside, ``torch.autocast("cpu")`` casts what ``torch.autocast("cuda")`` would."""
     here, there = _names("AutocastCPU"), _names("AutocastCUDA")
-    cache: dict[int, tuple[Tensor, Tensor]] = {}
+    cache: Cache = {}
     clear = torch.clear_autocast_cache
 
     def clear_both() -> None:
@@ -69,24 +71,31 @@ def cuda_autocast() -> Iterator[None]:
 
     library = torch.library.Library("aten", "IMPL")
     try:
-        for name in sorted(there & SINGLE):
-            library.impl(name, _casting(_operator(name), _to_single), "AutocastCPU", **_OVERRIDING)
-        for name in sorted(there & SINGLE_RESULT):
-            library.impl(name, _with_single_result(_operator(name)), "AutocastCPU", **_OVERRIDING)
-        for name in sorted(there & NORMS):
-            library.impl(name, _norm, "AutocastCPU", **_OVERRIDING)
-        for name in sorted(there & WIDEST):
-            library.impl(name, _in_widest(_operator(name)), "AutocastCPU", **_OVERRIDING)
-        # Where the CPU's kernel does the same, its cache of weights serves all.
-        for name in sorted(there & IN_HALF - here):
-            library.impl(name, _casting(_operator(name), functools.partial(_to_half, cache)), "AutocastCPU")
-        for name in sorted(here - there - _KEPT):
-            library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", **_OVERRIDING)
+        with warnings.catch_warnings():
+            # That kernels are replaced, which some releases tell.
+            warnings.simplefilter("ignore", UserWarning)
+            _register(library, here, there, cache)
         torch.clear_autocast_cache = clear_both
         yield
     finally:
         torch.clear_autocast_cache = clear
         library._destroy()
+
+
+def _register(library: torch.library.Library, here: set[str], there: set[str], cache: Cache) -> None:
+    for name in sorted(there & SINGLE):
+        library.impl(name, _casting(_operator(name), _to_single), "AutocastCPU", **_OVERRIDING)
+    for name in sorted(there & SINGLE_RESULT):
+        library.impl(name, _with_single_result(_operator(name)), "AutocastCPU", **_OVERRIDING)
+    for name in sorted(there & NORMS):
+        library.impl(name, _norm, "AutocastCPU", **_OVERRIDING)
+    for name in sorted(there & WIDEST):
+        library.impl(name, _in_widest(_operator(name)), "AutocastCPU", **_OVERRIDING)
+    # Where the CPU's kernel does the same, its cache of weights serves all.
+    for name in sorted(there & IN_HALF - here):
+        library.impl(name, _casting(_operator(name), functools.partial(_to_half, cache)), "AutocastCPU")
+    for name in sorted(here - there - _KEPT):
+        library.impl(name, torch.library.fallthrough_kernel, "AutocastCPU", **_OVERRIDING)
 
 
 _KEPT = {"mkldnn_rnn_layer"}
@@ -157,7 +166,7 @@ def _to_single(value: Any) -> Any:
     return [_to_single(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _to_half(cache: dict[int, tuple[Tensor, Tensor]], value: Any) -> Any:
+def _to_half(cache: Cache, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_half(cache, one) for one in value]
     dtype = torch.get_autocast_dtype("cpu")

@@ -20,6 +20,7 @@ __all__ = [
     "TorchDispatchMode",
     "asks_for_device",
     "device_of",
+    "in_parts",
     "is_composite",
     "outside_modes",
     "reads_a_value",
@@ -63,6 +64,11 @@ def device_of(tensor: Tensor) -> torch.device:
     """Return where a fake tensor pretends to lie, without dispatching the question."""
     assert isinstance(tensor, FakeTensor)
     return tensor.fake_device
+
+
+def in_parts(operator: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operator that is made of others below autograd, so that a mode sees these."""
+    return operator._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *args, **kwargs)
 
 
 def is_composite(operator: Any) -> bool:

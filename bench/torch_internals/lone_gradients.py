@@ -1,4 +1,4 @@
-"""Whether autograd would add to a gradient in place, were its tensors true ones."""
+"""Where autograd would work in place, were its tensors true ones."""
 
 import functools
 import sys
@@ -16,17 +16,32 @@ AROUND_A_MODE = {__name__, fake_mode.__module__, "torch._compile", "torch._dynam
 """Modules whose functions lie between an operator's caller and a mode that sees it, besides the mode's own module."""
 
 
-def adds_in_place(operator: Any, args: Any) -> bool:
-    """Tell whether autograd would add to a gradient in place, if its tensors were true ones; for a mode's own module.
+aten = torch.ops.aten
+WRITES = {
+    aten.index_put.default: aten.index_put_.default,
+    aten.scatter.src: aten.scatter_.src,
+    aten.scatter.value: aten.scatter_.value,
+    aten.scatter_add.default: aten.scatter_add_.default,
+    aten.put.default: aten.put_.default,
+}
+"""Operators that write a gradient to its places among zeros, and what they are in place."""
 
-    Ask while it adds.
 
-    Its engine does so where nobody else holds that gradient, but never to an instance of a subclass, as fake tensors
-    are (torch/csrc/autograd/input_buffer.cpp, ``can_accumulate_inplace``).
+def in_place(operator: Any, args: Any) -> Any:
+    """Return what autograd would call, if its tensors were true ones, of an operator; for a mode's own module.
+
+    Ask while the operator is called. To an instance of a subclass, as fake tensors are, autograd never writes in place.
+    With true tensors it adds in place where nobody else holds that gradient (torch/csrc/autograd/input_buffer.cpp,
+    ``can_accumulate_inplace``), and writes gradients of an indexing, a selection and the like into the zeros that it
+    has just made for them (torch/csrc/autograd/FunctionsManual.cpp, ``areAnyTensorSubclassLike``).
     """
-    if operator is not torch.ops.aten.add.Tensor or not _is_engines_call(sys._getframe(1).f_globals["__name__"]):
-        return False
-    return _holders(args[0]) <= holders_of_a_lone_gradient() and _is_dense(args[0])
+    adds = operator is aten.add.Tensor
+    if (not adds and operator not in WRITES) or not _is_engines_call(sys._getframe(1).f_globals["__name__"]):
+        return operator
+    if adds:
+        lone = _holders(args[0]) <= holders_of_a_lone_gradient() and _is_dense(args[0])
+        return aten.add_.Tensor if lone else operator
+    return WRITES[operator] if _holders(args[0]) <= holders_of_fresh_zeros() else operator
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -63,16 +78,28 @@ def holders_of_a_lone_gradient() -> int:
     return found[0]
 
 
+@functools.cache
+def holders_of_fresh_zeros() -> int:
+    """Return how many hold the zeros that autograd has just made for a gradient."""
+    found = _holders_while(aten.index_put.default, lambda x: x[torch.zeros(1, dtype=torch.int64)])
+    require(len(found) == 1, "autograd writes the gradient of an indexing by an operator")
+    return found[0]
+
+
 def holders_while_adding(function: Callable[[Tensor], Tensor]) -> list[int]:
     """Return the holders of the gradients that are added to while a function of one tensor is differentiated."""
+    return _holders_while(aten.add.Tensor, function)
+
+
+def _holders_while(operator: Any, function: Callable[[Tensor], Tensor]) -> list[int]:
     found: list[int] = []
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten.add.Tensor and _is_engines_call():
+            if func is operator and _is_engines_call():
                 found.append(_holders(args[0]))
             return func(*args, **(kwargs or {}))
 
-    with outside_modes(), fake_mode(), Watch():
+    with outside_modes(), fake_mode(), torch.enable_grad(), Watch():
         function(torch.ones(2, 3, requires_grad=True)).sum().backward()
     return found

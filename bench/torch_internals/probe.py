@@ -10,7 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.torch_internals.dispatch import device_of, outside_modes, reads_a_value, require, storage_id
 from bench.torch_internals.fake_mode import fake_mode
-from bench.torch_internals.lone_gradients import holders_of_a_lone_gradient, holders_while_adding
+from bench.torch_internals.lone_gradients import (
+    holders_of_a_lone_gradient,
+    holders_of_fresh_zeros,
+    holders_while_adding,
+)
 
 
 @functools.cache
@@ -44,6 +48,7 @@ def probe() -> None:
         require(bool(ended) and reference() is None, "the end of a fake tensor's storage can be observed")
         first, second = holders_while_adding(_with_a_shared_gradient)
         require(first > second == holders_of_a_lone_gradient(), "it can be counted who holds a gradient")
+        require(holders_of_fresh_zeros() > 0, "it can be counted who holds zeros that a gradient is written to")
         weight = torch.nn.Parameter(torch.ones(2, 2))
         (torch.randperm(2, generator=torch.Generator()).float() @ weight).sum().backward()
         with outside_modes():

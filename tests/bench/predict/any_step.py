@@ -25,7 +25,6 @@ from bench.torch_internals.probe import probe
 from tests.stand_in.stand_in import with_stand_in
 
 Job = Callable[[str], tuple[nn.Module, Callable[[], None]]]
-RNNS = (nn.LSTM, nn.GRU)
 STEPS = 3
 
 
@@ -39,7 +38,7 @@ def trace_job(job: Job, rules: Rules) -> Trace:
     for name, module in _in_order_of_transfer(model):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             recorder.adopt(tensor, Category.PARAMETER, name)
-        if rules.flat_lstm and isinstance(module, RNNS):
+        if rules.flat_lstm and isinstance(module, nn.RNNBase):
             recorder.merge(module.parameters(), name)
     recorder.follow_modules(model)
     setup = tuple(recorder.events)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.predict.cuda_calls import LSTM_RESERVE
+from bench.predict.cudnn_rnn import LSTM_RESERVE
 from bench.predict.device_rules import cuda
 from bench.predict.matrix_products import CUBLASLT_WORKSPACE_BYTES, cublas_workspace_bytes
 from bench.predict.memory import MemoryPrediction, module_group, predict_from_trace, predict_memory
