@@ -124,7 +124,8 @@ class _CudnnRnn(torch.autograd.Function):
         steps_first = (input_.transpose(0, 1) if ctx.batch_first else input_).contiguous()
         of_output = (gradients[0].transpose(0, 1) if ctx.batch_first else gradients[0]).contiguous()
         of_input = torch.empty_like(steps_first)
-        of_states = [torch.empty_like(state) for state in states] or [None] * ctx.number
+        of_states: list[Tensor | None] = [torch.empty_like(state) for state in states]
+        of_states += [None] * (ctx.number - len(states))
         del steps_first, of_output
         steps_first = (input_.transpose(0, 1) if ctx.batch_first else input_).contiguous()
         # One buffer; the gradients of the weights are views of it.

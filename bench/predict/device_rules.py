@@ -134,6 +134,9 @@ def cuda(
         elif operator in REDUCTIONS:
             partial, counters = scratch_of_reduction(operator, arguments, result, gpu)
             yield Scratch(partial + -(-counters // 512) * 512 if partial else 0)
+        elif operator is aten._softmax_backward_data.default:
+            # The product of gradient and result (aten/src/ATen/native/cuda/SoftMax.cu, softmax_backward_cuda_out).
+            yield Scratch(_bytes(arguments[0]))
         elif operator in ATTENTION:
             yield from map(Scratch, attention_scratch(operator, arguments, multiprocessors))
         elif operator is aten.convolution.default:

@@ -3,11 +3,12 @@
 A job is a function of a device that returns a model and a callable that runs one step of it.
 """
 
+import gc
 import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,17 @@ def predicted(job: Job, rules: Rules, release: str = torch.__version__, place: A
     return Peaks(tuple(allocated), tuple(reserved))
 
 
-def executed(job: Job, library: Path, history: bool = False) -> dict[str, Any]:
-    """Return what torch's own CUDA code allocates; ``job`` must be a function of a module."""
+def executed(source: str, names: Sequence[str], library: Path, history: bool = False) -> dict[str, dict[str, Any]]:
+    """Return what torch's own CUDA code allocates, job by job: peaks, and the events of the second step on request.
+
+    Args:
+        source: module and dictionary that have the jobs: "tests.bench.predict.jobs:JOBS".
+        names: keys of the dictionary.
+        library: the compiled stand-in.
+        history: whether to tell the events, too.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", __name__, f"{job.__module__}:{job.__name__}", str(int(history))],
+        [sys.executable, "-m", __name__, source, json.dumps(list(names)), str(int(history))],
         env=with_stand_in(library) | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -94,19 +102,24 @@ def executed(job: Job, library: Path, history: bool = False) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return answer
 
 
 def main() -> None:
-    """Run a job on the stand-in's GPU; print its peaks, and each step's allocations where they are wanted."""
-    module, _, name = sys.argv[1].partition(":")
-    history = sys.argv[2] == "1"
+    """Run jobs on the stand-in's GPU; print what they allocate."""
+    module, _, dictionary = sys.argv[1].partition(":")
+    jobs = getattr(importlib.import_module(module), dictionary)
+    history = sys.argv[3] == "1"
     if history:
         torch.cuda.memory._record_memory_history(enabled="all", context=None, stacks="python")
-    model, step = getattr(importlib.import_module(module), name)("cuda")
+    json.dump({name: _run(jobs[name], history) for name in json.loads(sys.argv[2])}, sys.stdout)
+
+
+def _run(job: Job, history: bool) -> dict[str, Any]:
+    model, step = job("cuda")
     model.to("cuda")
-    answer: dict[str, Any] = {"allocated": [], "reserved": [], "torch": torch.__version__}
+    answer: dict[str, Any] = {"allocated": [], "reserved": []}
     begins: list[int] = []
     for _ in range(STEPS):
         torch.cuda.reset_peak_memory_stats()
@@ -116,7 +129,13 @@ def main() -> None:
         answer["reserved"].append(torch.cuda.max_memory_reserved())
     if history:
         answer["history"] = _entries()[begins[1] : begins[2]]
-    json.dump(answer, sys.stdout)
+    del model, step
+    # The next job begins like a new process.
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() == 0
+    return answer
 
 
 def _entries() -> list[Any]:
