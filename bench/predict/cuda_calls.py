@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from bench.predict import attention, cudnn_rnn
+from bench.predict.old_releases import kernels_of
+from bench.predict.releases import Release
 from bench.torch_internals.cuda_autocast import cuda_autocast
 from bench.torch_internals.replaced_kernels import replaced_kernels
 
 
 @contextmanager
-def cuda_calls() -> Iterator[None]:
-    """Inside, what runs on a CPU's tensors is what would run on a GPU's."""
+def cuda_calls(release: Release) -> Iterator[None]:
+    """Inside, what runs on a CPU's tensors is what would run on a GPU's, in a release of torch."""
     kernels: dict[str, Callable[..., Any]] = {"dropout": cuda_dropout, **attention.KERNELS, **cudnn_rnn.KERNELS}
+    kernels |= kernels_of(release)
     with cuda_autocast(), replaced_kernels("AutogradCPU", kernels):
         yield
 

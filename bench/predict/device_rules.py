@@ -9,6 +9,7 @@ Each rule is one small function that names its source. There are three kinds of 
 What cannot be known without the GPU is marked ``uncertain``: a prediction is made without it (low) and with it (high).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,7 +30,13 @@ from bench.predict.matrix_products import (
     uses_cublaslt,
 )
 from bench.predict.reductions import REDUCTIONS, Multiprocessors, scratch_of_reduction
-from bench.predict.releases import RETURNS_WORKSPACE, Release, release_of
+from bench.predict.releases import (
+    FOREACH_BY_DEFAULT,
+    GRADIENTS_SET_TO_NONE,
+    RETURNS_WORKSPACE,
+    Release,
+    release_of,
+)
 from bench.torch_internals.dispatch import outside_modes
 
 aten = torch.ops.aten
@@ -65,6 +72,7 @@ class Rules:
         made_of_others: operators whose parts allocate, too, which fake tensors do not show.
         foreach: whether the optimizer works on all tensors of a group at once. It is the default for CUDA tensors, and
             costs intermediate results of the whole group's size (``torch.optim.Optimizer``, ``foreach``).
+        gradients_to_none: whether ``zero_grad`` gives gradients up by default, instead of writing zeros.
         host_memory: whether the tensors that a GPU run keeps in the host's memory count.
         flat_lstm: whether the weights of an LSTM are moved into one allocation, as cuDNN wants them
             (``nn.LSTM.flatten_parameters``).
@@ -77,6 +85,7 @@ class Rules:
     layout: Callable[[Any, Sequence[Any], Any], Any]
     made_of_others: frozenset[Any]
     foreach: bool
+    gradients_to_none: bool
     host_memory: bool
     flat_lstm: bool
 
@@ -91,6 +100,7 @@ def cpu() -> Rules:
         layout=lambda operator, arguments, result: result,
         made_of_others=frozenset(),
         foreach=False,
+        gradients_to_none=True,
         host_memory=True,
         flat_lstm=False,
     )
@@ -146,12 +156,13 @@ def cuda(
 
     return Rules(
         name=f"cuda sm_{compute_capability[0]}{compute_capability[1]}",
-        functions=cuda_calls,
+        functions=functools.partial(cuda_calls, release),
         scratch=scratch,
         outputs=statistics_of_batch_norm,
         layout=cuda_layout,
         made_of_others=MADE_OF_OTHERS,
-        foreach=True,
+        foreach=release >= FOREACH_BY_DEFAULT,
+        gradients_to_none=release >= GRADIENTS_SET_TO_NONE,
         host_memory=False,
         flat_lstm=True,
     )

@@ -29,3 +29,15 @@ LARGE_WORKSPACE_FROM_CAPABILITY_10: Release = (2, 12)
 WORKSPACE_FROM_ALLOCATOR: Release = (2, 0)
 """cuBLAS's workspace comes from the caching allocator (pytorch/pytorch#83461 of August 2022, landed again as #86645);
 before, cuBLAS had its own, which no counter of torch shows."""
+
+FOREACH_BY_DEFAULT: Release = (2, 0)
+"""Optimizers work on all tensors of a group at once; before, tensor by tensor (pytorch/pytorch#92306, #95862)."""
+
+GRADIENTS_SET_TO_NONE: Release = (2, 0)
+"""``zero_grad`` gives gradients up; before, it kept them and wrote zeros (pytorch/pytorch#92731)."""
+
+SOFTMAX_KEEPS_RESULT_ALONE: Release = (1, 11)
+"""Softmax keeps its result for the backward pass; before, its input, too (pytorch/pytorch#65242)."""
+
+HARDTANH_KEEPS_INPUT: Release = (1, 10)
+"""In place, hardtanh (and so ReLU6) keeps a copy of its input; before, its result (pytorch/pytorch#62329, #95432)."""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -26,3 +26,9 @@ def replaced_kernels(key: str, kernels: Mapping[str, Callable[..., Any]]) -> Ite
         yield
     finally:
         library._destroy()
+
+
+def below_autograd() -> AbstractContextManager[Any]:
+    """Return a context in which a replaced kernel of autograd may call the operator that it stands for."""
+    context: AbstractContextManager[Any] = torch._C._AutoDispatchBelowAutograd()
+    return context

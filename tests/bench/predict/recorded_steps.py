@@ -1,7 +1,7 @@
 """Steps recorded on a GPU below compute capability 9 with torch 2.11, and what is predicted of them.
 
-``python -m tests.bench.predict.recorded_steps`` prints the table (half a minute). The recordings lie beside the checkout,
-as do those of the allocator.
+``python -m tests.bench.predict.recorded_steps`` prints the table (half a minute). The recordings lie beside the
+checkout, as do those of the allocator.
 """
 
 from typing import NamedTuple
