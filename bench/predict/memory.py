@@ -22,7 +22,7 @@ from bench.predict.allocator import (
     SimulatedOutOfMemory,
     Usage,
 )
-from bench.predict.device_rules import DEFAULT_CAPABILITY, cuda
+from bench.predict.device_rules import DEFAULT_CAPABILITY, DEFAULT_MULTIPROCESSORS, cuda
 from bench.predict.recorder import Category, Part, Trace
 from bench.predict.trace import trace_inference, trace_training
 from etad.config import Config
@@ -213,9 +213,11 @@ def trace_for_cuda(
     task: Task = "train",
     classes: int = CLASSES,
     compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
+    multiprocessors: int = DEFAULT_MULTIPROCESSORS,
 ) -> Trace:
     """Trace an experiment with the rules of CUDA, which takes nearly all the time of a prediction."""
-    return (trace_inference if task == "infer" else trace_training)(config, classes, cuda(compute_capability))
+    rules = cuda(compute_capability, multiprocessors=multiprocessors)
+    return (trace_inference if task == "infer" else trace_training)(config, classes, rules)
 
 
 def predict_from_trace(

@@ -15,7 +15,7 @@ from bench.machine.datasheets import CONTEXT_ALLOWANCE_BYTES
 from bench.machine.environment import Environment, collect_environment, slug
 from bench.machine.processes import Outcome, Runner, run_all, usable_cores
 from bench.predict.allocator import Usage
-from bench.predict.device_rules import DEFAULT_CAPABILITY
+from bench.predict.device_rules import DEFAULT_CAPABILITY, DEFAULT_MULTIPROCESSORS
 from bench.predict.fit import Fit, Target, judge_fit
 from bench.predict.memory import (
     METHOD,
@@ -57,7 +57,9 @@ def predict_cell(config: Config, task: Task, target: Target | None) -> CellPredi
 def trace_cell(config: Config, task: Task, target: Target | None) -> Trace:
     """Trace a cell with the rules of its GPU."""
     capability = DEFAULT_CAPABILITY if target is None else target.compute_capability
-    return trace_for_cuda(config, task=task, compute_capability=capability)
+    profile = None if target is None else target.profile
+    multiprocessors = DEFAULT_MULTIPROCESSORS if profile is None else profile.multiprocessors
+    return trace_for_cuda(config, task=task, compute_capability=capability, multiprocessors=multiprocessors)
 
 
 def predicted_device(target: Target | None) -> str:
