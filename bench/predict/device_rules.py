@@ -139,6 +139,9 @@ def cuda(
         yield Scratch(sum(copied_bytes(arguments[position]) for position in GEMMS[operator]))
 
     def scratch(operator: Any, arguments: Sequence[Any], result: Any) -> Iterator[Scratch]:
+        for position in READS_IN_ORDER.get(operator, ()):
+            if not arguments[position].is_contiguous():
+                yield Scratch(_bytes(arguments[position]), is_first=True)
         if operator in GEMMS:
             yield from matrix_product(operator, arguments)
         elif operator in REDUCTIONS:
@@ -167,6 +170,17 @@ def cuda(
         flat_lstm=True,
     )
 
+
+READS_IN_ORDER = {
+    aten.native_layer_norm.default: (0,),
+    aten.native_layer_norm_backward.default: (0, 1),
+    aten._softmax.default: (0,),
+    aten._log_softmax.default: (0,),
+    aten._softmax_backward_data.default: (0,),
+    aten._log_softmax_backward_data.default: (0, 1),
+}
+"""Operators that copy operands which are not contiguous, and which of them (aten/src/ATen/native/cuda/SoftMax.cu,
+layer_norm_kernel.cu)."""
 
 MADE_OF_OTHERS = frozenset({aten._safe_softmax.default, aten.logsumexp.default})
 """Operators that are made of others below autograd (``CompositeExplicitAutograd`` in native_functions.yaml)."""

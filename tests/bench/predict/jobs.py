@@ -76,6 +76,17 @@ def indexing(device: str) -> tuple[nn.Module, Callable[[], None]]:
     return _training(model, loss, device)
 
 
+def operands_in_another_order(device: str) -> tuple[nn.Module, Callable[[], None]]:
+    """Norms and softmax of what does not lie in the order of its dimensions, and so is copied first."""
+    model = nn.ModuleList([nn.Conv1d(64, 64, 1, bias=False), nn.LayerNorm(64)])
+
+    def loss() -> Tensor:
+        x = model[0](torch.ones(64, 64, 400, device=device)).transpose(1, 2)
+        return (model[1](x) + x.softmax(-1) + x.log_softmax(-1)).transpose(1, 2).contiguous().pow(2).mean()
+
+    return _training(model, loss, device)
+
+
 def _attention(
     precision: torch.dtype | None = None, *, size: int = 64, heads: int = 4, mask: bool = False, **options: Any
 ) -> Job:
@@ -108,6 +119,7 @@ JOBS: dict[str, Job] = {
     "autocast": autocast_calls,
     "inference": inference,
     "indexing": indexing,
+    "another order": operands_in_another_order,
     "attention fp32": _attention(),
     "attention fp32, large heads": _attention(size=128),
     "attention fp32, mask": _attention(mask=True),

@@ -9,8 +9,10 @@ from tests.bench.predict.any_step import executed, predicted
 from tests.bench.predict.jobs import JOBS
 from tests.stand_in.stand_in import compile_stand_in, why_not
 
-ALLOCATED, RESERVED = 0.005, 0.1
+ALLOCATED, RESERVED = 0.001, 0.001
 """What a prediction may be off."""
+SMALL_STATES = {"LSTM": 0.005}
+"""The states of a single layer are left out, which shows where there is nothing else."""
 
 
 @pytest.fixture(scope="module")
@@ -23,5 +25,5 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", JOBS)
 def test_torch_allocates_for_a_gpu_what_was_predicted(name: str, done: dict[str, dict[str, Any]]) -> None:
     peaks = predicted(JOBS[name], cuda())
-    assert peaks.allocated == pytest.approx(tuple(done[name]["allocated"]), rel=ALLOCATED)
+    assert peaks.allocated == pytest.approx(tuple(done[name]["allocated"]), rel=SMALL_STATES.get(name, ALLOCATED))
     assert peaks.reserved == pytest.approx(tuple(done[name]["reserved"]), rel=RESERVED)
