@@ -4,7 +4,8 @@ The traced step (trace.py, device_rules.py) is replayed through the simulated ca
 first step, then further steps until what the allocator reserves stays the same, since that depends on history.
 
 Two scenarios bracket what cannot be known without the GPU, the scratch of cuDNN's convolutions: ``low`` has none of it,
-``high`` the bound of device_rules.py. Everything else is in both. No prediction has been checked on a GPU yet.
+``high`` the bound of device_rules.py. Everything else is in both. What has been checked, and against what, is
+in docs/explanation/how_right.md.
 """
 
 import itertools
