@@ -15,7 +15,7 @@ is for is told by who holds it:
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -35,7 +35,6 @@ from bench.torch_internals.dispatch import (
 )
 from bench.torch_internals.inference import inference_in_parts
 from bench.torch_internals.lone_gradients import in_place
-from etad.phases import Phase
 
 aten = torch.ops.aten
 INFERENCE = "inference"
@@ -65,6 +64,8 @@ class Allocation:
         operator: what made it, e.g. "aten.convolution.default".
         shape: of the tensor that was made, for the reader.
         uncertain: a bound on scratch whose size cannot be known here; a prediction is made with and without.
+        line: of the program that made it, as FILE:NUMBER; of what a backward pass makes, the line that called the
+            module it goes through. Empty where nobody asked.
     """
 
     size_bytes: int
@@ -73,6 +74,7 @@ class Allocation:
     operator: str
     shape: tuple[int, ...]
     uncertain: bool = False
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,19 +167,20 @@ class Recorder(TorchDispatchMode):
     Attributes:
         allocations: by key. Repeated ones share one entry.
         events: in order.
-        phase: the phase of the step, told by ``PhaseEvents``; with the number of phases so far, so that it is unique.
+        phase: the phase of the step, told by ``Phases``; with the number of phases so far, so that it is unique.
         in_backward: whether a backward pass is running.
         backward_passes: number of those that ended.
         backward_ended_at: number of events when the last one ended.
         operators: number of operators seen.
         is_paused: whether nothing that is made is noted.
+        recomputing: makes the modes that what is recomputed in a backward pass has to run under.
     """
 
     def __init__(self, rules: Rules) -> None:
         super().__init__()
         self.allocations: list[Allocation] = []
         self.events: list[Event] = []
-        self.phase: tuple[Phase | None, int] = (None, 0)
+        self.phase: tuple[str | None, int] = (None, 0)
         self.in_backward = False
         self.backward_passes = 0
         self.backward_ended_at = 0
@@ -186,7 +189,10 @@ class Recorder(TorchDispatchMode):
         self._default = Category.WORKSPACE
         self._rules = rules
         self._modules: list[str] = []
+        self.recomputing: Callable[[], AbstractContextManager[object]] | None = None
+        self._recomputing: AbstractContextManager[object] | None = None
         self._backward_module = ""
+        self._backward_line = ""
         self._keys: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
         self._kept: set[tuple[bool, str]] = set()
@@ -211,7 +217,7 @@ class Recorder(TorchDispatchMode):
             # Half of all calls: autograd asks for every gradient. Answered at once, they cost next to nothing.
             return device_of(args[0])
         if reads_a_value(func):
-            return self._made_up_value_of(args[0])
+            return self.value_of(args[0])
         if func in self._rules.made_of_others:
             with self:
                 return in_parts(func, args, kwargs)
@@ -220,16 +226,24 @@ class Recorder(TorchDispatchMode):
         result = self._rules.layout(func, args, func(*args, **kwargs))
         if not self.is_paused:
             self.operators += 1
-            category = self._default if kwargs.get("generator") is None else Category.HOST
+            category = self.category_of(func, args, kwargs)
             scratch = [one for one in self._rules.scratch(func, args, result) if one.size_bytes]
             with self._scratch_before(scratch, func):
                 true_bytes = self._rules.outputs(func, args)
-                for number, tensor in enumerate(_tensors(result)):
+                for number, tensor in enumerate(tensors_in(result)):
                     self._note(tensor, category, func, true_bytes.get(number))
             self._scratch_after(scratch, func)
         return result
 
-    def _made_up_value_of(self, tensor: Tensor) -> float | int:
+    def category_of(self, operator: Any, args: Any, kwargs: Any) -> Category:
+        """Return what is made by a call, as far as is known by then. Random numbers are drawn on the host."""
+        return self._default if kwargs.get("generator") is None else Category.HOST
+
+    def line(self) -> str:
+        """Return the program's line that is running; empty: nobody asks."""
+        return ""
+
+    def value_of(self, tensor: Tensor) -> float | int:
         """Answer for a value that a fake tensor does not have.
 
         It may scale a number, but nothing that decides about memory depends on one. While a model is built it answers
@@ -272,6 +286,9 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def backward(self) -> Iterator[None]:
         """Around a backward pass: what the forward pass left alive is its activations."""
+        if self.in_backward:  # A part of it that was recomputed is differentiated by itself.
+            yield
+            return
         for key in self._keys.values():
             allocation = self.allocations[key]
             if allocation.category is Category.WORKSPACE:
@@ -281,7 +298,7 @@ class Recorder(TorchDispatchMode):
         self.in_backward = False
         self.backward_passes += 1
         self.backward_ended_at = len(self.events)
-        self._backward_module = ""
+        self._backward_module = self._backward_line = ""
 
     def adopt(self, tensor: Tensor, category: Category, module: str = "") -> None:
         """Note a tensor that exists already."""
@@ -306,6 +323,14 @@ class Recorder(TorchDispatchMode):
                 key = self._keys.get(storage_id(tensor))
                 if key is not None:
                     self.allocations[key].category = category
+
+    def label_state(self, optimizer: torch.optim.Optimizer, steps_on_device: bool) -> None:
+        """Settle what an optimizer's state is for; its step counters lie on the host unless a kernel reads them."""
+        for state in optimizer.state.values():
+            held = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            if not steps_on_device:
+                self.label([held.pop("step", None)], Category.HOST)
+            self.label(held.values(), Category.OPTIMIZER_STATE)
 
     def is_on_host(self, tensor: Tensor) -> bool:
         """Tell whether a tensor's storage lies in the host's memory in a real run."""
@@ -339,23 +364,31 @@ class Recorder(TorchDispatchMode):
         self._references.pop(identity)
         self.events.append(Event(self._keys.pop(identity), 0))
 
-    def follow_modules(self, root: nn.Module) -> None:
+    def follow_modules(self, root: nn.Module, prefix: str = "") -> None:
         """Register hooks that tell which of ``root``'s modules is running, in forward and in backward passes."""
-        for name, module in root.named_modules():
+        for name, module in root.named_modules(prefix=prefix):
             module.register_forward_pre_hook(lambda _, args, name=name: self._enter(name))
             module.register_forward_hook(lambda _, args, out, name=name: self._leave(name, out), always_call=True)
 
     def _enter(self, name: str) -> None:
+        if self.in_backward and not self._modules and self.recomputing is not None:
+            # Something is recomputed: autograd's engine runs it without the modes of the backward pass's caller.
+            self._recomputing = self.recomputing()
+            self._recomputing.__enter__()
         self._modules.append(name)
 
     def _leave(self, name: str, output: Any) -> None:
         self._modules.pop()
-        for tensor in _tensors(output):
+        if self._recomputing is not None and not self._modules:
+            self._recomputing.__exit__(None, None, None)
+            self._recomputing = None
+        line = self.line()
+        for tensor in tensors_in(output):
             if tensor.grad_fn is not None:
-                tensor.grad_fn.register_prehook(lambda _, name=name: self._enter_backward(name))
+                tensor.grad_fn.register_prehook(lambda _, name=name: self._enter_backward(name, line))
 
-    def _enter_backward(self, name: str) -> None:
-        self._backward_module = name
+    def _enter_backward(self, name: str, line: str) -> None:
+        self._backward_module, self._backward_line = name, line
 
     def _note(self, tensor: Tensor, category: Category, operator: Any, size_bytes: int | None = None) -> None:
         identity = storage_id(tensor)
@@ -364,17 +397,24 @@ class Recorder(TorchDispatchMode):
         if size_bytes is None:
             size_bytes = tensor.untyped_storage().nbytes()
         if size_bytes:
-            self._append(Allocation(size_bytes, category, self._module, str(operator), tuple(tensor.shape)))
+            shape, line = tuple(tensor.shape), self._line()
+            self._append(Allocation(size_bytes, category, self._module, str(operator), shape, line=line))
             self.attach(tensor, len(self.allocations) - 1)
 
     def _note_scratch(self, scratch: Scratch, operator: Any) -> int:
         name, shape = f"scratch of {operator}", (scratch.size_bytes,)
-        self._append(Allocation(scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain))
+        made = Allocation(
+            scratch.size_bytes, Category.WORKSPACE, self._module, name, shape, scratch.uncertain, self._line()
+        )
+        self._append(made)
         return len(self.allocations) - 1
 
     def _append(self, allocation: Allocation) -> None:
         self.events.append(Event(len(self.allocations), allocation.size_bytes))
         self.allocations.append(allocation)
+
+    def _line(self) -> str:
+        return self._backward_line if self.in_backward and self._backward_line else self.line()
 
     @property
     def _module(self) -> str:
@@ -386,11 +426,12 @@ class Recorder(TorchDispatchMode):
         self.events.append(Event(self._keys.pop(identity), 0))
 
 
-def _tensors(result: Any) -> Iterator[Tensor]:
+def tensors_in(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors in what an operator or a module returned."""
     if isinstance(result, Tensor):
         yield result
     elif isinstance(result, tuple | list):
         for item in result:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(result, dict):
-        yield from _tensors(list(result.values()))
+        yield from tensors_in(list(result.values()))

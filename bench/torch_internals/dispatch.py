@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "PrivateApiError",
     "SteppingScaler",
     "TorchDispatchMode",
+    "ValueNeededError",
     "asks_for_device",
     "device_of",
     "in_parts",
@@ -27,6 +33,10 @@ __all__ = [
     "require",
     "storage_id",
 ]
+
+
+ValueNeededError = (DataDependentOutputException, DynamicOutputShapeException)
+"""What a fake tensor raises where only values decide how large a result is."""
 
 
 class PrivateApiError(RuntimeError):
