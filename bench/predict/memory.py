@@ -92,13 +92,14 @@ class Scenario:
 
 @dataclass(frozen=True)
 class LiveTensor:
-    """A tensor (or scratch) that is alive at the peak."""
+    """A tensor (or scratch) that is alive at the peak; ``line`` made it, where that is known."""
 
     size_bytes: int
     category: Category
     module: str
     operator: str
     shape: tuple[int, ...]
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -297,8 +298,8 @@ def simulate(trace: Trace, settings: AllocatorSettings, summit: Summit | None = 
                 else:
                     allocator.replay(part.events)
                 peaks.append(allocator.peak)
-                if phase is not None:
-                    phases[phase] = allocator.peak
+                if phase is not None:  # It may come more than once, as where gradients are accumulated.
+                    phases[phase] = largest([allocator.peak, phases.get(phase, allocator.peak)])
             steps.append(StepMemory(phases, largest(peaks)))
             reserves.append(allocator.usage.reserved_bytes)
     except SimulatedOutOfMemory as error:
@@ -321,7 +322,7 @@ def compose(trace: Trace, summit: Summit) -> Composition:
         rounding_bytes=summit.allocated_bytes - requested,
         categories=_sums((a.category, a.size_bytes) for a in allocations),
         modules=_sums((module_group(a.module), a.size_bytes) for a in allocations),
-        tensors=tuple(LiveTensor(a.size_bytes, a.category, a.module, a.operator, a.shape) for a in largest),
+        tensors=tuple(LiveTensor(a.size_bytes, a.category, a.module, a.operator, a.shape, a.line) for a in largest),
     )
 
 

@@ -35,13 +35,14 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from bench.machine.datasheets import HardwareProfile, load_profile
+from bench.predict.allocator import DEFAULT_SETTINGS
 from bench.predict.device_rules import DEFAULT_CAPABILITY, DEFAULT_MULTIPROCESSORS, cuda
 from bench.predict.distributed import Gradients, distribute, without_processes
 from bench.predict.fit import Fit, Target, judge_fit
 from bench.predict.memory import Composition, Interval, MemoryPrediction, predict_from_trace
 from bench.predict.placing import Placing, PlacingRecorder, StepError
 from bench.predict.recorder import Category, Trace
-from bench.predict.releases import release_of
+from bench.predict.releases import PREFERS_OLDEST_SEGMENT, release_of
 from bench.predict.source_lines import line_in, line_of, running_line
 from bench.predict.tracing import Phases, Session, trace_program
 from bench.torch_internals.as_if_cuda import as_if_cuda
@@ -212,8 +213,12 @@ def predict_step(
 
 def predict(step: Step, target: Target | None) -> StepPrediction:
     """Predict the memory of a step; see :func:`predict_step`."""
-    trace = step.trace() if target is None else step.trace(target.compute_capability, target.multiprocessors)
-    memory = predict_from_trace(trace, context_bytes=None if target is None else target.context_bytes)
+    trace = step.trace(*_rules(target))
+    settings = DEFAULT_SETTINGS
+    if step.torch_release is not None:
+        settings = replace(settings, prefers_oldest=step.torch_release >= PREFERS_OLDEST_SEGMENT)
+    context_bytes = None if target is None else target.context_bytes
+    memory = predict_from_trace(trace, context_bytes=context_bytes, settings=settings)
     return StepPrediction(step, memory, trace, target)
 
 
@@ -483,7 +488,8 @@ def _rules(target: Target | None) -> tuple[tuple[int, int], int]:
     """Return what the rules depend on."""
     if target is None:
         return DEFAULT_CAPABILITY, DEFAULT_MULTIPROCESSORS
-    return target.compute_capability, target.multiprocessors
+    known = None if target.profile is None else target.profile.multiprocessors
+    return target.compute_capability, known or DEFAULT_MULTIPROCESSORS
 
 
 def _known(interval: Interval | None) -> Interval:

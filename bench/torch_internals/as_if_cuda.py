@@ -54,6 +54,9 @@ def as_if_cuda(capability: tuple[int, int], memory_bytes: int, differentiating: 
     with ExitStack() as patches:
         for name, answer in answers.items():
             patches.enter_context(patch.object(torch.cuda, name, _answering(answer)))
+        # Optimizers ask whether a graph is captured, from torch 2.14 on in this way.
+        stream = SimpleNamespace(is_capturing=_answering(False))
+        patches.enter_context(patch.object(torch.accelerator, "current_stream", _answering(stream)))
         for name in ("range_push", "range_pop", "mark"):
             patches.enter_context(patch.object(torch.cuda.nvtx, name, _answering(None)))
         patches.enter_context(patch.object(torch.autocast, "__init__", _autocast_of_the_cpu(torch.autocast.__init__)))
