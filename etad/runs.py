@@ -131,15 +131,17 @@ def load_weights(
     Raises:
         DataError: the weights do not fit, or were trained for other classes.
     """
+    # Chosen once, so that the choice is told once.
+    state = state_dict_of(content, path, key)
     annotated = () if annotations is None else annotations.trained_classes(config.data)
     classes = trained_classes(content)
     if classes is not None:
         if annotations is not None:
             check_classes(classes, annotated, path, annotations.path)
     elif config.model.classifier is not None:
-        classes = _by_number(path, content, annotated, key)
+        classes = _by_number(path, state, annotated)
     model = Etad(config, len(annotated if classes is None else classes))
-    load_model(model, content, path, key)
+    load_model(model, {"state_dict": state}, path)
     return model.eval(), annotated if classes is None else classes
 
 
@@ -151,9 +153,9 @@ def trained_classes(content: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def _by_number(path: Path, content: Mapping[str, Any], annotated: tuple[str, ...], key: str | None) -> tuple[str, ...]:
+def _by_number(path: Path, state: Mapping[str, Tensor], annotated: tuple[str, ...]) -> tuple[str, ...]:
     """Return the data's names for the classes of weights that come without names."""
-    last = state_dict_of(content, path, key).get("snippet_classifier.exit.weight")
+    last = state.get("snippet_classifier.exit.weight")
     # The background comes last.
     count = len(annotated) if last is None else len(last) - 1
     if count != len(annotated):

@@ -246,6 +246,21 @@ def test_a_class_of_the_test_set_alone_counts_as_missed(copy: Path) -> None:
     assert "1 classes of the test set are none of the 2 trained for (first: swim)" in after.stderr
 
 
+def test_weights_without_names_tell_each_choice_once(copy: Path, trained: Path) -> None:
+    """As a published file has them: several sets of weights, no names."""
+    state = torch.load(trained / "checkpoint.pt", weights_only=False)["state_dict"]
+    path = copy / "published.pt"
+    torch.save({"state_dict": state, "state_dict_ema": state}, path)
+    config = copy / "set" / "config.yaml"
+    found = run("infer", "--checkpoint", path, "-c", config, "-o", copy / "found.json", "--device", "cpu")
+    assert found.exit_code == 0, found.stderr
+    assert found.stderr.splitlines() == [
+        f"etad-bench: {path}: holds state_dict_ema and state_dict; state_dict_ema is loaded, the moving average of the "
+        "weights (another one by its weights key)",
+        f"etad-bench: {path}: holds no class names; its 2 classes are taken to be the data's, in this order: jump, run",
+    ]
+
+
 def test_the_order_of_the_classes_is_the_checkpoints(copy: Path, trained: Path) -> None:
     """An annotation file that lists its labels otherwise numbers nothing anew."""
     config, weights = copy / "set" / "config.yaml", trained / "checkpoint.pt"
