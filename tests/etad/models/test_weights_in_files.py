@@ -31,7 +31,7 @@ def loaded(path: Path, content: Any, key: str | None = None) -> float:
     model = net(0.0)
     load_model(model, read_checkpoint(path), path, key)
     assert torch.equal(model.weight.flatten().unique(), model.bias)
-    return float(model.bias)
+    return model.bias.item()
 
 
 @pytest.mark.parametrize(
