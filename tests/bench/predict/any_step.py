@@ -19,10 +19,8 @@ from torch import nn
 from bench.predict.allocator import CachingAllocator
 from bench.predict.device_rules import Rules
 from bench.predict.recorded import of_release
-from bench.predict.recorder import Category, Part, Recorder, Trace
-from bench.predict.trace import _Calls, _in_order_of_transfer, _with_ends_in_order, _without_garbage_collection
-from bench.torch_internals.fake_mode import fake_mode
-from bench.torch_internals.probe import probe
+from bench.predict.recorder import Category, Trace
+from bench.predict.tracing import Session, trace_program
 from tests.stand_in.stand_in import with_stand_in
 
 Job = Callable[[str], tuple[nn.Module, Callable[[], None]]]
@@ -31,34 +29,15 @@ STEPS = 3
 
 def trace_job(job: Job, rules: Rules) -> Trace:
     """Trace the first and a later step."""
-    probe()
-    recorder = Recorder(rules)
-    fake = fake_mode()
-    with fake, recorder, recorder.paused():
-        model, step = job("cpu")
-    for name, module in _in_order_of_transfer(model):
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            recorder.adopt(tensor, Category.PARAMETER, name)
-        if rules.flat_lstm and isinstance(module, nn.RNNBase):
-            recorder.merge(module.parameters(), name)
-    recorder.follow_modules(model)
-    setup = tuple(recorder.events)
-    parts: list[tuple[Part, ...]] = []
-    with fake, recorder, _Calls(recorder), _without_garbage_collection():
-        if rules.functions is not None:
-            with rules.functions():
-                parts = [_one(recorder, step) for _ in range(2)]
-        else:
-            parts = [_one(recorder, step) for _ in range(2)]
-    first, steady = parts
-    trace = Trace(recorder.allocations, setup, first, steady, recorder.operators, rules.name, 1)
-    return trace.keeping(lambda a: a.category is not Category.HOST and not a.uncertain)
 
+    def program(session: Session) -> Callable[[], None]:
+        with session.building():
+            model, step = job("cpu")
+        session.adopt(model)
+        session.recorder.follow_modules(model)
+        return step
 
-def _one(recorder: Recorder, step: Callable[[], None]) -> tuple[Part, ...]:
-    begin = len(recorder.events)
-    step()
-    return (Part("step", _with_ends_in_order(recorder.events[begin:])),)
+    return trace_program(program, rules, 1).keeping(lambda a: a.category is not Category.HOST and not a.uncertain)
 
 
 @dataclass(frozen=True)
