@@ -74,7 +74,7 @@ class DivergenceWatch:
         if not parameters or bool(torch.stack([one.detach().isfinite().all() for _, one in parameters]).all()):
             return
         name = next(name for name, one in parameters if not bool(one.detach().isfinite().all()))
-        raise self.error(*self._last, f"the gradient is not finite, and so are the weights {name}")
+        raise self.error(*self._last, f"the gradient is not finite, nor are the weights {name}")
 
     def error(self, epoch: int, step: int, what: str) -> DivergedError:
         """Return the error that names where the training diverged, and what helps. Epochs count from 0 here."""
