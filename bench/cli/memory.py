@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 
 from bench.cells import Cell, make_cells
 from bench.cli import FAILED
+from bench.cli.memory_step import predict_steps, refuse_others
 from bench.cli.options import emit, knob_options, note, output_option, set_option, store_option
 from bench.report.terminal.tables import FORMATS, Format
 from etad.errors import ConfigError, DeviceError
@@ -24,6 +26,12 @@ Device = Literal["auto", "predict", "cpu", "cuda"]
 @click.command()
 @click.option("--config", "-c", default="anet_e2e", show_default=True, help="Config file, or a shipped one's name.")
 @knob_options
+@click.option(
+    "--step", metavar="FILE.py:FUNCTION", help="Predict a training step of your own, which this function makes."
+)
+@click.option("--arg", "step_arguments", multiple=True, metavar="NAME=VALUE", help="With --step: an argument of it.")
+@click.option("--torch-release", metavar="2.15", help="With --step: the torch that is to run it. Default: this one.")
+@click.option("--max-batch", is_flag=True, help="With --step and --hardware: find the largest batch that fits.")
 @click.option("--inference", is_flag=True, help="Detection of one batch instead of a training step.")
 @click.option(
     "--device",
@@ -52,6 +60,10 @@ Device = Literal["auto", "predict", "cpu", "cuda"]
 @store_option
 def memory(
     config: str,
+    step: str | None,
+    step_arguments: tuple[str, ...],
+    torch_release: str | None,
+    max_batch: bool,
     inference: bool,
     device: Device,
     hardware: str | None,
@@ -68,7 +80,22 @@ def memory(
 
     Without more, and without a GPU, the published model is predicted for one: no data or weights are needed. Comma
     lists, as in --ratio 0.1,0.3 --strategy sequential,joint, make a table of all combinations.
+
+    With --step it is a training step of your own code: an ordinary function that builds model, optimizer and batch on
+    "cuda", and returns the callable that runs one step. It is traced without values, data or GPU.
     """
+    if step is not None:
+        batches = knobs.pop("batch")
+        default = click.get_current_context().get_parameter_source("config") == ParameterSource.DEFAULT
+        others: dict[str, object] = {name.replace("_", "-"): value for name, value in knobs.items()}
+        others |= {"config": not default, "inference": inference, "set": assignments, "snapshot": snapshot}
+        others |= {"timeline": timeline, "published": published, "store": store}
+        refuse_others(others | {f"device {device}": device in ("cpu", "cuda")})
+        predict_steps(step, step_arguments, batches, hardware, torch_release, max_batch, form, output)
+        return
+    for option, value in (("--arg", step_arguments), ("--torch-release", torch_release), ("--max-batch", max_batch)):
+        if value:
+            raise ConfigError(f"{option}: goes with --step FILE.py:FUNCTION")
     # torch is slow to import, and --help does not need it.
     from bench.compare.prediction_errors import MEASURED_FOLDER
     from bench.machine.processes import run_all

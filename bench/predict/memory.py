@@ -237,7 +237,11 @@ def predict_from_trace(
     low = simulate(certain, settings, summit)
     return MemoryPrediction(
         videos=trace.videos,
-        parameter_bytes=sum(trace.allocation(key).size_bytes for key in _alive(trace.setup)),
+        parameter_bytes=sum(
+            allocation.size_bytes
+            for allocation in map(trace.allocation, _alive(trace.setup))
+            if allocation.category is Category.PARAMETER
+        ),
         low=low,
         high=simulate(trace, settings),
         composition=None if low.steady is None else compose(certain, summit),
