@@ -145,7 +145,7 @@ class PlacingRecorder(Recorder):
         if self._assumed_value is None:
             raise StepError(
                 f"{running_line()}: the step reads a value of a tensor (.item(), float(), if, print), which only a "
-                "real run has; take it out of the step, or name a number to assume (--assume-value, assume_value=)"
+                "real run has; take it out of the step, or let predict_step assume a number (assume_value=)"
             )
         return self._assumed_value if tensor.is_floating_point() else int(self._assumed_value)
 
