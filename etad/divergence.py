@@ -83,7 +83,7 @@ class DivergenceWatch:
         return DivergedError(
             f"{self._config.name}: training diverged in epoch {epoch + 1}, step {step}: {what}; lower "
             f"train.detector_lr ({train.detector_lr:g}) or train.encoder_lr ({train.encoder_lr:g}){clip}, and begin "
-            "anew; the last checkpoint was kept"
+            "anew; a checkpoint written before, if any, is kept"
         )
 
 

@@ -51,7 +51,11 @@ def read_torch_file(path: Path, what: str) -> Any:
                 ) from None
             except Exception as error:  # whatever the unpickler stumbles over in a damaged file
                 reason = (error.strerror if isinstance(error, OSError) else None) or _first_sentence(error)
-                raise DataError(f"{path}: not a readable {what}, perhaps truncated ({reason})") from None
+                # A text is read as a pickle: of what stands nowhere the message is a bare number.
+                detail = "" if reason.isdigit() else f" ({reason})"
+                raise DataError(
+                    f"{path}: not a readable {what}, perhaps truncated or of another format{detail}"
+                ) from None
 
 
 def _plain_dtype(text: str, align: bool = False, copy: bool = False) -> np.dtype[Any]:

@@ -30,6 +30,7 @@ def test_a_learning_rate_far_too_high_ends_in_one_line(path: Path, rate: float, 
         train(config, train_dataset(config), tmp_path, ALONE)
     message = str(caught.value)
     assert message.startswith("config: training diverged in epoch ")
+    assert message.endswith("begin anew; a checkpoint written before, if any, is kept")
     assert f"lower train.detector_lr ({rate:g})" in message
     assert caught.value.exit_code == 3
     if (tmp_path / CHECKPOINT).exists():
