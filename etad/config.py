@@ -34,14 +34,14 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class Section(pydantic.BaseModel):
     """Base of every section: frozen, no unknown keys. What stands below a key is its meaning, as users read it.
 
-    A single value where a list is wanted is a list of one.
+    A single value where a list is wanted is a list of one; true is no number.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _lists_of_one(cls, tree: Any) -> Any:
+    def _as_meant(cls, tree: Any) -> Any:
         if not isinstance(tree, Mapping):
             return tree
         result = dict(tree)
@@ -52,6 +52,11 @@ class Section(pydantic.BaseModel):
             listed = field is not None and get_origin(field.annotation) is tuple
             if listed and isinstance(value, str | int | float) and not isinstance(value, bool):
                 result[key] = (value,)
+            elif isinstance(value, bool) and field is not None:
+                kinds = {option.kind for option in options(field.annotation)}
+                if bool not in kinds and not kinds.isdisjoint({int, float}):
+                    # The validator would take it for 1 or 0; the word it refuses.
+                    result[key] = str(value).lower()
         return result
 
 

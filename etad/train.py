@@ -32,6 +32,7 @@ from etad.inputs import ByVideo, changed_videos, training_inputs
 from etad.loss_curves import read_losses
 from etad.models.checkpoints import load_encoder, load_model, read_checkpoint, save_checkpoint
 from etad.models.etad import Etad
+from etad.notes import note
 from etad.offload.optimizers import Int8Adam, OffloadedAdam
 from etad.offload.placement import Placement
 from etad.phases import Listener
@@ -316,6 +317,8 @@ class _Run:
                 f"{self.folder}: holds a run with another {', '.join(changed)}; "
                 f"give another --out, or remove {path.name}"
             )
+        if "inputs" not in content and self.world.is_main:
+            note(f"{path}: of an earlier version, which does not tell the data; it is taken to be the same")
         if differing := data_changes(content, self.dataset.classes, self._inputs):
             raise DataError(
                 f"{self.folder}: holds a run that was trained on other data ({differing}); "

@@ -41,6 +41,8 @@ REPORT_NAME = "prepare.json"
 FPS = 15.0
 SHORT_SIDE = 256
 """Frames per second and pixels of the shorter side of the output, as published."""
+LONGEST_HELD_S = 3600.0
+"""A first picture that is held for longer is none that anybody recorded."""
 _VERSION = 2
 """Raise it with every change of what an output holds, so that older files are made anew."""
 
@@ -219,6 +221,11 @@ def _process(job: _Job, stopped: Callable[[], bool]) -> _Outcome:
             return _Outcome("skipped")
         with VideoReader(job.source) as reader:
             planned = reader.packet_times()
+        if planned.start_s > LONGEST_HELD_S:
+            raise DataError(
+                f"{job.source}: its picture starts {planned.start_s / 3600:.1f} hours late; its times are damaged, "
+                "re-encode it"
+            )
         with replace_atomically(job.target) as temporary:
             found = _encode(job, temporary, planned, stopped)
             if not found.same_as(planned):

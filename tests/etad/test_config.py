@@ -119,3 +119,9 @@ def test_thumos_features_has_opentads_settings() -> None:
     assert (config.train.lr_drop_epochs, config.train.lr_drop, config.train.clip_norm) == ((5,), 0.1, 1.0)
     assert (post.soft_nms_sigma, post.max_segments, post.min_score, post.voting_tiou) == (0.3, 200, 1e-4, 0.95)
     assert (post.classes_per_segment, post.windows, config.evaluate.remove_duplicates) == (2, "each", True)
+
+
+@pytest.mark.parametrize("setting", ["train.epochs=true", "train.seed=false", "step.snippet_ratio=true"])
+def test_true_is_no_number(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be a (whole )?number"):
+        load_config("quickstart", [setting])

@@ -155,14 +155,17 @@ def test_more_epochs_continue_a_finished_run(config: Config, tmp_path: Path) -> 
     assert read_checkpoint(tmp_path / CHECKPOINT)["epoch"] == 3
 
 
-def test_a_checkpoint_from_before_a_setting_came_goes_on(config: Config, tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_goes_on(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(config, train_dataset(config), tmp_path, ALONE)
     content = read_checkpoint(tmp_path / CHECKPOINT)
-    del content["config"]["data"]["ignored_classes"]
+    del content["config"]["data"]["ignored_classes"], content["inputs"]
     torch.save(content, tmp_path / CHECKPOINT)
     longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 3})})
     train(longer, train_dataset(longer), tmp_path, ALONE)
     assert read_checkpoint(tmp_path / CHECKPOINT)["epoch"] == 3
+    assert "of an earlier version, which does not tell the data; it is taken to be the same" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_named(config: Config, tmp_path: Path) -> None:

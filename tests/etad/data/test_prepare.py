@@ -10,6 +10,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -63,6 +64,16 @@ def test_variable_rate_becomes_constant_by_time(tmp_path: Path) -> None:
 
     shown = make_videos.numbers_of(videos.decode(tmp_path / "target" / "a.mp4", 16, 16))
     assert shown[:11] == [0, *[1] * 9, 2]
+
+
+def test_a_picture_that_is_hours_late_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    make_videos.write_video(tmp_path / "in" / "a.mp4", 5)
+    late = TimeLine(5 * 3600.0, np.arange(5), 5, Fraction(1, 15))
+    monkeypatch.setattr(video_reader.VideoReader, "packet_times", lambda _: late)
+    report = preparation.prepare(tmp_path / "in", tmp_path / "out", workers=0)
+    assert "its picture starts 5.0 hours late; its times are damaged" in report.failed["a.mp4"]
+    assert not (tmp_path / "out" / "a.mp4").exists()
 
 
 def test_a_late_picture_is_held_from_the_beginning(tmp_path: Path) -> None:
