@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.predict.device_rules import cuda
-from bench.predict.gradient_buckets import bucket_bytes
+from bench.predict.distributed import assigned
 from bench.predict.matrix_products import cublas_workspace_bytes
 from bench.predict.recorder import Trace
 from bench.units import MIB
@@ -85,7 +85,12 @@ def test_newer_gpus_have_the_large_workspace_from_2_12_on() -> None:
     assert [cublas_workspace_bytes((9, 0), one) // MIB for one in releases] == [32, 32, 32]
 
 
+def bucket_bytes(gradient_bytes: list[int], **limit: int) -> list[int]:
+    gradients = [torch.empty(size, dtype=torch.uint8, device="meta") for size in gradient_bytes]
+    return [sum(gradient_bytes[position] for position in bucket) for bucket in assigned(gradients, **limit)]
+
+
 def test_buckets_of_gradients_are_closed_when_full() -> None:
     assert bucket_bytes([]) == []
     assert bucket_bytes([MIB // 2, MIB // 2, 10 * MIB, 20 * MIB, MIB]) == [MIB, 30 * MIB, MIB]
-    assert bucket_bytes([40 * MIB, 3 * MIB], most_bytes=MIB // 4) == [40 * MIB, 3 * MIB]
+    assert bucket_bytes([40 * MIB, 3 * MIB], bucket_bytes=MIB // 4) == [40 * MIB, 3 * MIB]
