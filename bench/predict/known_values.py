@@ -5,13 +5,14 @@ Fake tensors have no values. Yet a program may well read those it has just made 
 alone is computed besides. Random numbers are not known, nor is anything that depends on them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.torch_internals.dispatch import FakeTensor, outside_modes, storage_id
+from bench.torch_internals.nested import tensors_in
 
 MOST_BYTES = 65536
 """Size of the largest tensors that are followed."""
@@ -25,7 +26,7 @@ class KnownValues:
 
     def follow(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Compute what an operator makes, if all that it is given is known; forget what it may have changed if not."""
-        given = list(_tensors((args, kwargs)))
+        given = list(tensors_in((args, kwargs)))
         known = all(self._knows(tensor) for tensor in given)
         if not known or torch.Tag.nondeterministic_seeded in operator.tags or operator.is_view:
             if operator._schema.is_mutable:
@@ -72,18 +73,8 @@ class KnownValues:
         for position, argument in enumerate(operator._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 given = args[position] if position < len(args) else kwargs.get(argument.name)
-                for tensor in _tensors(given):
+                for tensor in tensors_in(given):
                     self._real.pop(storage_id(tensor), None)
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _tensors(value)
-    elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
 
 
 def _mapped(values: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -17,10 +17,11 @@ from torch.overrides import TorchFunctionMode
 from bench.predict.allocator import Event
 from bench.predict.device_rules import Rules
 from bench.predict.known_values import KnownValues
-from bench.predict.recorder import Category, Recorder, tensors_in
+from bench.predict.recorder import Category, Recorder
 from bench.predict.source_lines import caller_is_torch, running_line
 from bench.predict.tracing import in_order_of_transfer
 from bench.torch_internals.as_if_cuda import default_device, makes_tensors
+from bench.torch_internals.nested import tensors_in
 from etad.errors import UserError
 
 

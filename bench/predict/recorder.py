@@ -35,6 +35,7 @@ from bench.torch_internals.dispatch import (
 )
 from bench.torch_internals.inference import inference_in_parts
 from bench.torch_internals.lone_gradients import in_place
+from bench.torch_internals.nested import tensors_in
 
 aten = torch.ops.aten
 INFERENCE = "inference"
@@ -424,14 +425,3 @@ class Recorder(TorchDispatchMode):
         # A reference that end_early dropped is not called any more.
         del self._references[identity]
         self.events.append(Event(self._keys.pop(identity), 0))
-
-
-def tensors_in(result: Any) -> Iterator[Tensor]:
-    """Yield the tensors in what an operator or a module returned."""
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, tuple | list):
-        for item in result:
-            yield from tensors_in(item)
-    elif isinstance(result, dict):
-        yield from tensors_in(list(result.values()))

@@ -17,7 +17,7 @@ cache, is not moved. The graph is a CPU's; a GPU's differs in some fused operato
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +39,7 @@ from bench.torch_internals.dispatch import (
     reads_a_value,
 )
 from bench.torch_internals.fake_mode import fake_mode
+from bench.torch_internals.nested import tensors_in
 from bench.torch_internals.probe import probe
 from etad.config import Config
 from etad.data.batch import Batch
@@ -200,7 +201,7 @@ class CostCounter(TorchDispatchMode):
     def _add(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         cost = self.costs.setdefault(str(self._phase), Cost())
         cost.operators += 1
-        cost.moved_bytes += sum(map(_size_bytes, (*_tensors(args), *_tensors(kwargs), *_tensors(result))))
+        cost.moved_bytes += sum(map(_size_bytes, (*tensors_in(args), *tensors_in(kwargs), *tensors_in(result))))
         formula = formula_of(func._overloadpacket)
         if formula is not None:
             cost.flops += formula(*args, **kwargs, out_val=result)
@@ -272,17 +273,6 @@ class _DetectorOutputs(nn.Module):
 def _size_bytes(tensor: Tensor) -> int:
     # Task is only repeated (strides of 0) is there once.
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from _tensors(value)
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from _tensors(value)
 
 
 @dataclass(frozen=True)

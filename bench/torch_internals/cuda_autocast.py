@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.torch_internals.nested import tensors_in
+
 HALF = (torch.float16, torch.bfloat16)
 SINGLE = {
     *("acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt"),
@@ -144,20 +146,12 @@ def _norm(input_: Tensor, p: Any = 2, dim: Any = (), keepdim: bool = False) -> T
 
 def _in_widest(operator: Any) -> Kernel:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        floating = [a for a in _flat((*args, *kwargs.values())) if a.is_floating_point()]
+        floating = [a for a in tensors_in((*args, *kwargs.values())) if a.is_floating_point()]
         widen = any(a.dtype == torch.float32 for a in floating)
         with torch._C._ExcludeDispatchKeyGuard(_autocast_keys()):
             return operator(*map(_to_single, args), **kwargs) if widen else operator(*args, **kwargs)
 
     return kernel
-
-
-def _flat(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _flat(one)
 
 
 def _to_single(value: Any) -> Any:
