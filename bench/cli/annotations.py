@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bench.cli.options import note
+from bench.cli.options import format_option, note
 from etad.data.annotation_formats.registry import FORMATS
 from etad.files import write_json
 
@@ -20,14 +20,6 @@ EXPORTS = ("intervals", "boris", "boris-events", "elan", "webvtt", "activitynet"
 
 videos_option = click.option(
     "--videos", type=click.Path(path_type=Path, file_okay=False), help="Folder of the videos, for lengths and rates."
-)
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Form of the output.",
 )
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import config_option, emit, note, run_option, set_option
+from bench.cli.options import config_option, emit, format_option, note, run_option, set_option
 from etad.classes import check_classes
 from etad.config import load_config
 from etad.data.annotations import annotations_of
@@ -31,14 +31,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--per-class", is_flag=True, help="Also print the AP of every class.")
 @click.option("--errors", is_flag=True, help="Also print what the false positives are.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Form of the output.",
-)
+@format_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="File instead of stdout.")
 def evaluate(
     run: Path | None,

@@ -40,6 +40,14 @@ run_option: Decorator = click.option(
 weights_key_option: Decorator = click.option(
     "--weights-key", metavar="KEY", help="Where in the checkpoint the weights are. Default: its moving average, if any."
 )
+format_option: Decorator = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
 
 
 def cost_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from bench.cli.options import known_profiles, note
+from bench.cli.options import format_option, known_profiles, note
 from bench.machine.datasheets import (
     LOCAL_FOLDER,
     NUMBERS,
@@ -24,14 +24,7 @@ from etad.files import write_text
 
 @click.command()
 @click.argument("name", required=False)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Form of the output.",
-)
+@format_option
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="With measure: file instead of profiles/NAME.yaml."
 )
